@@ -1,0 +1,258 @@
+//! The valid configuration: what the rest of the house reads. Whoever holds a [`Config`] need not check anything again.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::uri::Scheme;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use indexmap::IndexMap;
+
+use crate::logic::balance::Policy;
+use crate::logic::route::RouteMatch;
+use crate::logic::split::Split;
+use crate::types::{BindAddress, ByteSize, EndpointAddress, IpSet, ListenerName, RouteName, UpstreamName};
+
+/// A whole configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Worker threads; 1 or more.
+    pub workers: usize,
+    /// How long a shutdown waits for requests in flight.
+    pub shutdown_timeout: Duration,
+    /// Where requests come in; at least one.
+    pub listeners: Vec<Arc<Listener>>,
+    /// Where scrapers and probes ask.
+    pub telemetry: Option<Telemetry>,
+    /// Where operators ask.
+    pub admin: Option<Admin>,
+    /// The access log; `None` is off.
+    pub access_log: Option<AccessLog>,
+    /// The upstreams by name.
+    pub upstreams: IndexMap<UpstreamName, Arc<Upstream>>,
+    /// The splits, in file order.
+    pub splits: Vec<Arc<SplitConfig>>,
+    /// The routes, in file order; at least one.
+    pub routes: Vec<Arc<Route>>,
+}
+
+/// Where requests come in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// Its name; `listener-N` by default.
+    pub name: ListenerName,
+    /// Its address.
+    pub bind: BindAddress,
+    /// Whose identity and forwarding headers count. `None`: identity headers of everybody, forwarding headers of nobody.
+    pub trust: Option<IpSet>,
+    /// How long a request head may take, from its first byte (a new connection's: from its acceptance).
+    pub header_timeout: Duration,
+    /// How long a connection may wait between requests.
+    pub idle_timeout: Duration,
+    /// How long a request body may stand still.
+    pub body_timeout: Duration,
+    /// The largest request head.
+    pub max_header: ByteSize,
+}
+
+/// `/metrics`, `/healthz`, `/readyz` only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Telemetry {
+    /// Its address.
+    pub bind: BindAddress,
+}
+
+/// The same and `/status`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// Its address, `127.0.0.1:9900` by default.
+    pub bind: BindAddress,
+}
+
+/// The access log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessLog {
+    /// Where the lines go.
+    pub path: LogPath,
+    /// Whether the raw unit key is logged.
+    pub unit_key: bool,
+}
+
+/// Where access log lines go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogPath {
+    /// The standard output.
+    Stdout,
+    /// A file that is appended to.
+    File(PathBuf),
+}
+
+/// A named set of endpoints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    /// Its name.
+    pub name: UpstreamName,
+    /// Its endpoints; at least one.
+    pub endpoints: Vec<EndpointAddress>,
+    /// What is spoken to them.
+    pub protocol: Protocol,
+    /// How requests are spread.
+    pub balance: Policy,
+    /// How long a connect may take.
+    pub connect_timeout: Duration,
+    /// How long a response head may take, from the request head sent.
+    pub response_timeout: Duration,
+    /// How long a connection may wait for its next request.
+    pub idle_timeout: Duration,
+    /// How often host names are resolved again.
+    pub dns_refresh: Duration,
+}
+
+/// What is spoken to an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 by prior knowledge.
+    Http2,
+}
+
+/// A split, with what the proxy does after the assignment.
+#[derive(Debug, Clone)]
+pub struct SplitConfig {
+    /// The pure part.
+    pub split: Split,
+    /// The upstream of each variant, in the order of `split.variants`.
+    pub upstreams: Vec<UpstreamName>,
+    /// The header that tells the upstream the variant's name; `x-weir-variant` by default.
+    pub variant_header: HeaderName,
+    /// The variant's name as a header value, in the order of `split.variants`.
+    pub variant_values: Vec<HeaderValue>,
+    /// Whether the client is told the variant, in the same header.
+    pub expose: bool,
+    /// What shared caches are told.
+    pub cache: Cache,
+    /// Lifetime of the minted cookie (`missing: cookie`).
+    pub cookie_max_age: Duration,
+}
+
+/// What shared caches are told about responses of a split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Cache {
+    /// Nothing.
+    #[default]
+    Unset,
+    /// `Cache-Control: private`.
+    Private,
+    /// `Vary` by the headers of the key, the rules and the override.
+    Vary,
+}
+
+/// A route.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// Its name; `route-N` by default.
+    pub name: RouteName,
+    /// What a request must be.
+    pub matches: RouteMatch,
+    /// What happens to it.
+    pub action: Action,
+    /// What replaces the matched prefix (or exact path) on the way to the upstream.
+    pub rewrite_prefix: Option<String>,
+    /// The host that the upstream sees.
+    pub host: HostRewrite,
+    /// Changes of the request's headers.
+    pub request_headers: HeaderChanges,
+    /// Changes of the response's headers.
+    pub response_headers: HeaderChanges,
+    /// How long a whole request may take; `None` is unlimited.
+    pub timeout: Option<Duration>,
+    /// Attempts in all; 1 or more, 2 by default. A further attempt follows a connection that was not made.
+    pub attempts: usize,
+    /// The largest request body; `None` is unlimited.
+    pub max_body: Option<ByteSize>,
+}
+
+/// What happens to a request.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// It goes to a variant of this split (index into [`Config::splits`]).
+    Split(usize),
+    /// It goes to this upstream.
+    Upstream(UpstreamName),
+    /// It is redirected.
+    Redirect(Redirect),
+    /// It is answered.
+    Respond(Respond),
+}
+
+/// A redirect: what is not named stays as the request has it, the query always.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redirect {
+    /// 301, 302, 303, 307 or 308; 302 by default.
+    pub status: StatusCode,
+    /// `http` or `https`.
+    pub scheme: Option<Scheme>,
+    /// The host, with its port if it needs one.
+    pub host: Option<String>,
+    /// The whole path.
+    pub path: Option<String>,
+    /// What replaces the matched prefix.
+    pub prefix: Option<String>,
+}
+
+/// An answer of our own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Respond {
+    /// 200 by default; in `[200, 599]`.
+    pub status: StatusCode,
+    /// The body.
+    pub body: Bytes,
+    /// `text/plain; charset=utf-8` by default.
+    pub content_type: HeaderValue,
+}
+
+/// The host that the upstream sees.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum HostRewrite {
+    /// What the client sent.
+    #[default]
+    Preserve,
+    /// The authority of the endpoint (`{endpoint}`).
+    Endpoint,
+    /// This one.
+    Name(HeaderValue),
+}
+
+/// Changes of headers, in this order: removed, set, added.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HeaderChanges {
+    /// Removed.
+    pub remove: Vec<HeaderName>,
+    /// Set: replaces every field of that name.
+    pub set: Vec<(HeaderName, HeaderValue)>,
+    /// Added beside what is there.
+    pub add: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl HeaderChanges {
+    /// Whether nothing is changed.
+    pub fn is_empty(&self) -> bool {
+        self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
+    }
+
+    /// Applies the changes to `headers`.
+    pub fn apply(&self, headers: &mut HeaderMap) {
+        for name in &self.remove {
+            headers.remove(name);
+        }
+        for (name, value) in &self.set {
+            headers.insert(name, value.clone());
+        }
+        for (name, value) in &self.add {
+            headers.append(name, value.clone());
+        }
+    }
+}
