@@ -2,8 +2,12 @@
 //!
 //! Reading order: [`RequestView`] (what logic sees of a request), [`source`], [`predicate`].
 
+#[cfg(test)]
+pub(crate) mod fake;
 pub mod predicate;
 pub mod source;
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 

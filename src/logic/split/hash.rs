@@ -1,13 +1,82 @@
 //! The position of a unit: one function per algorithm, each with its source.
+//!
+//! The bytes that are hashed are part of the contract: users compute them elsewhere (`docs/assignment.md`), and the
+//! vectors in `tests/golden` hold them. Nothing here allocates. From position to arm: [`super::layout`].
+
+use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
 use crate::types::{Position, VariantName};
 
+/// Inputs up to this many bytes are gathered on the stack and hashed in one go: half the time of the streaming hasher,
+/// whose state alone is larger. `benches/assign.rs` measures both (`hash/xxh3/*`).
+const GATHERED: usize = 256;
+
 /// The position of `key` under `salt`: `XXH3_64(salt ‖ 0x00 ‖ key)`, seed 0.
-pub fn position(_salt: &str, _key: &[u8]) -> Position {
-    unimplemented!()
+///
+/// Source: the XXH3 64-bit hash of the xxHash specification; vectors in `tests/golden/weir-split.jsonl`.
+pub fn position(salt: &str, key: &[u8]) -> Position {
+    Position(xxh3(&[salt.as_bytes(), &[0], key]))
 }
 
 /// The independent position of the third and later variants: `XXH3_64(salt ‖ 0x00 ‖ variant ‖ 0x00 ‖ key)`, seed 0.
-pub fn variant_position(_salt: &str, _variant: &VariantName, _key: &[u8]) -> Position {
-    unimplemented!()
+///
+/// Source: as [`position`].
+pub fn variant_position(salt: &str, variant: &VariantName, key: &[u8]) -> Position {
+    Position(xxh3(&[salt.as_bytes(), &[0], variant.as_str().as_bytes(), &[0], key]))
+}
+
+/// The hash of `parts`, one behind the other.
+fn xxh3(parts: &[&[u8]]) -> u64 {
+    let mut gathered = [0; GATHERED];
+    let mut length = 0;
+    for part in parts {
+        let Some(free) = gathered.get_mut(length..length + part.len()) else { return streamed(parts) };
+        free.copy_from_slice(part);
+        length += part.len();
+    }
+    xxh3_64(&gathered[..length])
+}
+
+fn streamed(parts: &[&[u8]]) -> u64 {
+    let mut hasher = Xxh3Default::new();
+    for part in parts {
+        hasher.update(part);
+    }
+    hasher.digest()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn hash_is_that_of_the_specification() {
+        // The reference implementation's values for no bytes, and for one zero byte (empty salt and empty key).
+        assert_eq!(xxh3(&[]), 0x2d06_8005_38d3_94c2);
+        assert_eq!(position("", b"").0, 0xc44b_dff4_074e_ecdb);
+    }
+
+    proptest! {
+        #[test]
+        fn parts_hash_as_their_concatenation_at_any_length(
+            salt in "\\PC{0,40}",
+            name in "[a-z0-9._-]{1,128}",
+            key in prop::collection::vec(any::<u8>(), 0..1100),
+        ) {
+            let name = VariantName::new(&name).unwrap();
+            let whole = [salt.as_bytes(), &[0], &key].concat();
+            prop_assert_eq!(position(&salt, &key).0, xxh3_64(&whole));
+            let whole = [salt.as_bytes(), &[0], name.as_str().as_bytes(), &[0], &key].concat();
+            prop_assert_eq!(variant_position(&salt, &name, &key).0, xxh3_64(&whole));
+        }
+
+        #[test]
+        fn inputs_around_the_gathered_length_hash_alike(length in GATHERED - 3..GATHERED + 4) {
+            let bytes = vec![7; length];
+            prop_assert_eq!(xxh3(&[&bytes]), streamed(&[&bytes]));
+            prop_assert_eq!(xxh3(&[&bytes[..9], &bytes[9..]]), xxh3_64(&bytes));
+        }
+    }
 }
