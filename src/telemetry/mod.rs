@@ -1,1 +1,29 @@
-//! telemetry
+//! What is told about the traffic: metrics and the access log.
+//!
+//! Nothing here decides anything, waits for anything, or lets a worker wait: a number costs a few nanoseconds, and a
+//! line that cannot be written is dropped and counted.
+//!
+//! Reading order: [`labels`] (the closed sets of label values), [`families`] (the list of metrics), [`worker`] (the hot
+//! path) over `cells`, `histogram` and `sketch`; [`metrics`] with `sums` and `scrape` (what a scraper gets).
+
+mod cells;
+pub mod families;
+pub mod histogram;
+pub mod labels;
+pub mod metrics;
+mod scrape;
+mod sketch;
+mod sums;
+#[cfg(test)]
+mod tests;
+pub mod worker;
+
+pub use histogram::HistogramSnapshot;
+pub use labels::{
+    Blame, Cause, ConnectionEvent, DownstreamEvent, ListenerId, RetryOutcome, Target, TargetId, UpstreamId,
+};
+pub use metrics::{ArmTotals, Assigned, Metrics, MetricsError, Totals, Weight};
+pub use worker::Worker;
+
+/// The `Content-Type` of [`Metrics::encode`].
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
