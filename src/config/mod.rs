@@ -5,5 +5,6 @@
 //! [`watch`] tells when files changed. Nothing here changes a running proxy.
 
 pub mod model;
+pub mod watch;
 
 pub use model::Config;
