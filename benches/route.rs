@@ -1,7 +1,7 @@
 //! What a look-up of the route costs, by the number of routes and by what tells them apart.
 //!
 //! `cargo bench --bench route`. It prints and asserts nothing.
-#![expect(missing_docs, reason = "criterion's macros make public items without docs")]
+#![expect(clippy::unwrap_used, reason = "the texts are fixed, and a benchmark has nobody to report to")]
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
@@ -43,9 +43,9 @@ impl RequestView for Request {
     }
 }
 
-fn route(host: Option<String>, path: Option<String>) -> RouteMatch {
-    let hosts = host.iter().map(|text| HostPattern::parse(text).unwrap()).collect();
-    let paths = path.iter().map(|text| PathPattern::parse(text).unwrap()).collect();
+fn route(host: Option<&str>, path: Option<&str>) -> RouteMatch {
+    let hosts = host.into_iter().map(|text| HostPattern::parse(text).unwrap()).collect();
+    let paths = path.into_iter().map(|text| PathPattern::parse(text).unwrap()).collect();
     RouteMatch { hosts, paths, ..RouteMatch::default() }
 }
 
@@ -61,7 +61,7 @@ const SHAPES: [Shape; 5] = [
     Shape {
         name: "host",
         counts: &[1, 100, 10_000],
-        route: |n| route(Some(format!("tenant-{n}.shop.example.com")), None),
+        route: |n| route(Some(&format!("tenant-{n}.shop.example.com")), None),
         request: |n| Request {
             host: format!("tenant-{n}.shop.example.com"),
             path: "/api/v1/cart/items".into(),
@@ -70,7 +70,7 @@ const SHAPES: [Shape; 5] = [
     Shape {
         name: "wildcard",
         counts: &[1, 100, 10_000],
-        route: |n| route(Some(format!("*.tenant-{n}.example.com")), None),
+        route: |n| route(Some(&format!("*.tenant-{n}.example.com")), None),
         request: |n| Request {
             host: format!("eu.shop.tenant-{n}.example.com"),
             path: "/api/v1/cart/items".into(),
@@ -79,13 +79,13 @@ const SHAPES: [Shape; 5] = [
     Shape {
         name: "exact",
         counts: &[1, 100, 10_000],
-        route: |n| route(None, Some(format!("/api/v1/service-{n}/items"))),
+        route: |n| route(None, Some(&format!("/api/v1/service-{n}/items"))),
         request: |n| Request { host: "shop.example.com".into(), path: format!("/api/v1/service-{n}/items") },
     },
     Shape {
         name: "prefix",
         counts: &[1, 100, 10_000],
-        route: |n| route(None, Some(format!("/api/v1/service-{n}/*"))),
+        route: |n| route(None, Some(&format!("/api/v1/service-{n}/*"))),
         request: |n| Request {
             host: "shop.example.com".into(),
             path: format!("/api/v1/service-{n}/items/1234"),
@@ -94,7 +94,7 @@ const SHAPES: [Shape; 5] = [
     Shape {
         name: "regex",
         counts: &[1, 10, 100],
-        route: |n| route(None, Some(format!("~/api/v[0-9]+/service-{n}/.*"))),
+        route: |n| route(None, Some(&format!("~/api/v[0-9]+/service-{n}/.*"))),
         request: |n| Request {
             host: "shop.example.com".into(),
             path: format!("/api/v1/service-{n}/items/1234"),
