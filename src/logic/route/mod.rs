@@ -13,7 +13,7 @@
 //! Methods are literal, except that GET takes HEAD too (RFC 9110 §9.1: a general-purpose server supports both); at
 //! equal rank a route that names HEAD goes before one that only implies it.
 //!
-//! Reading order: [`table`] (the look-up), `host_index` and `path_index` (what it looks in), [`host`] and [`path`]
+//! Reading order: [`table`] (the look-up), [`host_index`] and [`path_index`] (what it looks in), [`host`] and [`path`]
 //! (the patterns), [`shadow`] (routes that can never be taken). Conditions are `logic/condition`'s.
 
 pub mod host;

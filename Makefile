@@ -1,0 +1,49 @@
+# The commands of the house; `make` lists them.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check fmt clippy doc deny tidy bench advisories
+
+# Pinned, so that a check means the same everywhere; in a folder by version, so that a new one is fetched.
+DENY_VERSION := 0.20.2
+DENY := .tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## three small upstreams, a proxy, a load and a live view
+	cargo run --release --locked -- demo
+
+# Benchmarks have a main of their own and are no tests, so the targets are named.
+test: ## run every test
+	cargo test --locked --lib --bins --tests
+	cargo test --locked --doc
+
+check: fmt clippy doc deny tidy ## everything but the tests: format, lints, docs, licences, floors
+
+fmt: ## is everything formatted?
+	cargo fmt --check
+
+clippy: ## lints, on everything that is built
+	cargo clippy --locked --all-targets -- -D warnings
+
+# The docs are for those who read the source: a module's reading order may lead to its private rooms.
+doc: ## do the docs build, without a broken link?
+	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' \
+		cargo doc --locked --no-deps --document-private-items
+
+deny: $(DENY) ## licences, duplicates and sources of the dependencies
+	$(DENY) check bans licenses sources
+
+tidy: ## floors, sizes, the root and links in the docs
+	cargo test --locked --test tidy
+
+bench: ## run the benchmarks; they print and judge nothing
+	cargo bench --locked --benches
+
+advisories: $(DENY) ## known vulnerabilities in the dependencies (needs a network)
+	$(DENY) check advisories
+
+# It runs for a second, so it is built to be built quickly.
+$(DENY):
+	CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_OPT_LEVEL=1 \
+		cargo install --locked --root .tools/cargo-deny-$(DENY_VERSION) cargo-deny@$(DENY_VERSION)
