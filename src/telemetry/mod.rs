@@ -4,8 +4,10 @@
 //! line that cannot be written is dropped and counted.
 //!
 //! Reading order: [`labels`] (the closed sets of label values), [`families`] (the list of metrics), [`worker`] (the hot
-//! path) over `cells`, `histogram` and `sketch`; [`metrics`] with `sums` and `scrape` (what a scraper gets).
+//! path) over `cells`, `histogram` and `sketch`; [`metrics`] with `sums` and `scrape` (what a scraper gets);
+//! [`access_log`].
 
+pub mod access_log;
 mod cells;
 pub mod families;
 pub mod histogram;
@@ -18,6 +20,7 @@ mod sums;
 mod tests;
 pub mod worker;
 
+pub use access_log::{AccessLog, AccessLogError, Record, Sink};
 pub use histogram::HistogramSnapshot;
 pub use labels::{
     Blame, Cause, ConnectionEvent, DownstreamEvent, ListenerId, RetryOutcome, Target, TargetId, UpstreamId,
