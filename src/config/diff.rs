@@ -143,14 +143,10 @@ impl fmt::Display for Changes {
             [("listeners", listeners), ("upstreams", upstreams), ("splits", splits), ("routes", routes)]
         {
             if !names.is_empty() {
-                let signs = [('+', &names.added), ('-', &names.removed), ('~', &names.changed)];
+                let signs = [("+", &names.added), ("-", &names.removed), ("~", &names.changed)];
                 let signed =
                     signs.iter().flat_map(|(sign, names)| names.iter().map(move |name| (sign, name)));
-                let mut part = kind.to_owned();
-                signed.for_each(|(sign, name)| {
-                    part.extend([" ", sign.encode_utf8(&mut [0; 4]), name.as_str()])
-                });
-                parts.push(part);
+                parts.push(signed.fold(kind.to_owned(), |part, (sign, name)| part + " " + sign + name));
             }
         }
         let flags = [

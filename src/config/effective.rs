@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::field::{Field, Name, Percent, Text, section};
 use super::raw::{Missing, OnUnavailable, Root, Route, Split};
+use super::span::Span;
 
 /// Fills in the defaults that follow from other keys: names, numbers of cores, salts, upstreams of variants.
 pub(super) fn complete(root: &mut Root) {
@@ -38,16 +39,12 @@ fn complete_split(split: &mut Split, name: &Field<Text>) {
     if split.missing.get() == Some(&Missing::Cookie) && split.cookie.is_absent() {
         split.cookie = section();
     }
-    if let (Some(hash), Some(name)) = (split.hash.get_mut(), name.get())
-        && let Some(xxh3) = hash.xxh3.get_mut()
-    {
-        xxh3.salt.complete(super::span::Span::NONE, || name.clone());
+    if let Some(xxh3) = split.hash.get_mut().and_then(|hash| hash.xxh3.get_mut()) {
+        xxh3.salt.follow(name);
     }
     for (number, variant) in numbered(&mut split.variants) {
         let Some(variant) = variant.get_mut() else { continue };
-        if let Some(name) = variant.name.get() {
-            variant.upstream.complete(variant.name.span, || name.clone());
-        }
+        variant.upstream.follow(&variant.name);
         let baseline = number == 1;
         variant.on_unavailable.complete(variant.name.span, || {
             if baseline { OnUnavailable::Error } else { OnUnavailable::Baseline }
@@ -64,7 +61,7 @@ fn complete_split(split: &mut Split, name: &Field<Text>) {
     }
 }
 
-fn complete_route(route: &mut Route, number: usize, span: super::span::Span) {
+fn complete_route(route: &mut Route, number: usize, span: Span) {
     route.name.complete(span, || Name(format!("route-{number}")));
     if route.retry.is_absent() && (route.split.is_given() || route.upstream.is_given()) {
         route.retry = section();
@@ -75,15 +72,30 @@ fn numbered<T>(list: &mut Field<Vec<T>>) -> impl Iterator<Item = (usize, &mut T)
     (1..).zip(list.get_mut().map_or(&mut [][..], Vec::as_mut_slice))
 }
 
+/// `root` as JSON, without what is absent.
+pub(super) fn to_json(root: &Root) -> Value {
+    let mut value = serde_json::to_value(root).unwrap_or_default();
+    strip_nulls(&mut value);
+    value
+}
+
+/// Takes out the entries without a value.
+pub(super) fn strip_nulls(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|_, value| !value.is_null());
+            map.values_mut().for_each(strip_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(strip_nulls),
+        _ => {}
+    }
+}
+
 /// `root` as YAML.
 pub(super) fn render(root: &Root) -> String {
     let mut out = String::new();
-    if let Ok(Value::Object(sections)) = serde_json::to_value(root) {
-        for (key, value) in sections {
-            if !value.is_null() {
-                entry(&mut out, 0, &key, &value);
-            }
-        }
+    if let Value::Object(sections) = to_json(root) {
+        entries(&mut out, 0, &sections, false);
     }
     out
 }
@@ -91,7 +103,7 @@ pub(super) fn render(root: &Root) -> String {
 fn entry(out: &mut String, indent: usize, key: &str, value: &Value) {
     let _ = write!(out, "{:indent$}{}:", "", scalar(key));
     match value {
-        Value::Object(map) if map.values().any(|value| !value.is_null()) => {
+        Value::Object(map) if !map.is_empty() => {
             out.push('\n');
             entries(out, indent + 2, map, false);
         }
@@ -108,7 +120,7 @@ fn entry(out: &mut String, indent: usize, key: &str, value: &Value) {
 }
 
 fn entries(out: &mut String, indent: usize, map: &serde_json::Map<String, Value>, mut begun: bool) {
-    for (key, value) in map.iter().filter(|(_, value)| !value.is_null()) {
+    for (key, value) in map {
         let at = if begun { 0 } else { indent };
         let mut lines = String::new();
         entry(&mut lines, indent, key, value);
@@ -120,8 +132,8 @@ fn entries(out: &mut String, indent: usize, map: &serde_json::Map<String, Value>
 fn list_item(out: &mut String, indent: usize, item: &Value) {
     let _ = write!(out, "{:indent$}- ", "");
     match item {
-        Value::Object(map) if map.values().any(|value| !value.is_null()) => {
-            entries(out, indent + 2, map, true)
+        Value::Object(map) if !map.is_empty() => {
+            entries(out, indent + 2, map, true);
         }
         other => {
             let _ = writeln!(out, "{}", flow(other));
@@ -134,9 +146,8 @@ fn flow(value: &Value) -> String {
     match value {
         Value::Array(items) => format!("[{}]", items.iter().map(flow).collect::<Vec<_>>().join(", ")),
         Value::Object(map) => {
-            let entries = map.iter().filter(|(_, value)| !value.is_null());
             let entries: Vec<_> =
-                entries.map(|(key, value)| format!("{}: {}", scalar(key), flow(value))).collect();
+                map.iter().map(|(key, value)| format!("{}: {}", scalar(key), flow(value))).collect();
             if entries.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", entries.join(", ")) }
         }
         Value::String(text) => scalar(&text.replace("${", "$${")),

@@ -91,6 +91,20 @@ impl<T> Field<T> {
             *self = Self { span, written: None, state: State::Default(value()) };
         }
     }
+
+    /// Gives it the value of `other` as its default, if it has no value. What messages may show of that holds here too.
+    pub(super) fn follow(&mut self, other: &Self)
+    where
+        T: Clone,
+    {
+        if let (true, Some(value)) = (self.is_absent(), other.get()) {
+            *self = Self {
+                span: other.span,
+                written: other.written.clone(),
+                state: State::Default(value.clone()),
+            };
+        }
+    }
 }
 
 impl<T> Field<Vec<T>> {

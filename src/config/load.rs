@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::diagnostic::{Code, Diagnostic, Report};
+use super::diagnostic::{Code, Diagnostic};
 use super::effective::{self, complete};
 use super::lower::lower;
 use super::model::Config;
 use super::raw::Root;
+use super::report::Report;
 use super::source::{self, Files, Texts};
 use super::substitute::{Environment, substitute};
 use super::{merge::merge, read::read, yaml};
@@ -37,6 +38,11 @@ impl Accepted {
     /// configuration from a file in the same folder.
     pub fn effective(&self) -> String {
         effective::render(&self.raw)
+    }
+
+    /// The same as JSON.
+    pub fn effective_json(&self) -> serde_json::Value {
+        effective::to_json(&self.raw)
     }
 }
 

@@ -5,9 +5,10 @@
 
 use std::collections::HashMap;
 
-use super::diagnostic::{Code, Report};
+use super::diagnostic::Code;
 use super::node::{Kind, Node};
 use super::raw::{LISTS, TABLES};
+use super::report::Report;
 use super::span::Span;
 
 /// One tree of the trees of all files; what contradicts is in the report and the first stays.

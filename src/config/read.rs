@@ -13,9 +13,10 @@ use serde::de::{
 };
 use serde::{Deserialize, forward_to_deserialize_any};
 
-use super::diagnostic::{Added, Code, Report, nearest};
+use super::diagnostic::Code;
 use super::field::{FIELD, Field};
 use super::node::{Kind, Node};
+use super::report::{Added, Report, did_you_mean, nearest};
 use super::span::Span;
 
 /// The value in `node`, or a broken one; what is wrong is in the report.
@@ -68,7 +69,10 @@ impl Reader<'_, '_, '_, '_> {
         }
         let subject =
             if self.name.is_empty() { String::new() } else { format!("`{}`: ", self.name.escape_debug()) };
-        let message = format!("{subject}{wanted} is expected, not {}", self.node.describe());
+        let message = match &self.node.kind {
+            Kind::Null => format!("{subject}{wanted} is expected, and there is nothing"),
+            _ => format!("{subject}{wanted} is expected, not {}", self.node.describe()),
+        };
         let mut report = self.report.borrow_mut();
         report.error(Code::WrongType, self.node.span, message).maybe_hint(hint.map(str::to_owned));
         Failed::Reported
@@ -197,7 +201,7 @@ impl<'n> Deserializer<'n> for Reader<'n, '_, '_, '_> {
         }
         let message = format!("`{}` is not known here", scalar.shown().escape_debug());
         let hint = match nearest(&scalar.text, words.iter().copied()) {
-            Some(word) if scalar.written.is_none() => format!("did you mean `{word}`? {}", one_of(words)),
+            Some(word) if scalar.written.is_none() => format!("{} {}", did_you_mean(word), one_of(words)),
             _ => one_of(words),
         };
         self.report.borrow_mut().error(Code::UnknownWord, self.node.span, message).hint(hint);
@@ -310,7 +314,7 @@ impl<'n> Entries<'n, '_, '_, '_> {
         let message = format!("the key `{}` is not known{here}", text.escape_debug());
         let added: Added<'_> = report.error(Code::UnknownKey, key.span, message);
         match nearest(text, fields.iter().copied()) {
-            Some(word) => added.hint(format!("did you mean `{word}`?")),
+            Some(word) => added.hint(did_you_mean(word)),
             None => added.hint(one_of(fields)),
         };
     }

@@ -7,6 +7,7 @@ use schemars::transform::{RecursiveTransform, Transform, transform_subschemas};
 use schemars::{Schema, json_schema};
 use serde_json::{Map, Value, json};
 
+use super::effective::strip_nulls;
 use super::raw::Root;
 
 /// The JSON schema (draft 2020-12) of the configuration.
@@ -26,6 +27,11 @@ pub fn schema() -> Value {
     Value::Object(schema.clone())
 }
 
+/// The schema as text, the way it is shipped.
+pub fn text() -> String {
+    format!("{:#}\n", schema())
+}
+
 /// Takes out the defaults that are none, and what only programs in Rust ask for.
 fn tidy(schema: &mut Schema) {
     let Some(object) = schema.as_object_mut() else { return };
@@ -37,13 +43,6 @@ fn tidy(schema: &mut Schema) {
     }
     if object.get("format").is_some_and(|format| format == "uint64") {
         object.remove("format");
-    }
-}
-
-fn strip_nulls(value: &mut Value) {
-    if let Value::Object(map) = value {
-        map.retain(|_, value| !value.is_null());
-        map.values_mut().for_each(strip_nulls);
     }
 }
 

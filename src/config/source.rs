@@ -7,7 +7,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::diagnostic::{Code, Report};
+use super::diagnostic::Code;
+use super::report::Report;
 use super::span::{Sources, Span};
 
 /// The largest configuration file.

@@ -5,8 +5,9 @@
 
 use std::ops::Range;
 
-use super::diagnostic::{Code, Report};
+use super::diagnostic::Code;
 use super::node::{Kind, Node, Scalar};
+use super::report::Report;
 use super::span::Span;
 
 /// How the environment is asked.

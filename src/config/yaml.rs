@@ -8,8 +8,9 @@ use std::collections::HashMap;
 
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, options};
 
-use super::diagnostic::{Code, Report};
+use super::diagnostic::Code;
 use super::node::{Kind, Node, Scalar};
+use super::report::Report;
 use super::span::Span;
 
 /// How deeply lists and mappings may be nested.
@@ -284,6 +285,8 @@ fn advice(kind: &ErrorKind) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::super::span::Sources;
     use super::*;
 
@@ -358,8 +361,9 @@ mod tests {
         let mut deep = "a0: &a0 [x]\n".to_owned();
         for level in 1..80 {
             let before = level - 1;
-            wide += &format!("a{level}: &a{level} [{}]\n", vec![format!("*a{before}"); 10].join(", "));
-            deep += &format!("a{level}: &a{level} [*a{before}]\n");
+            let ten = vec![format!("*a{before}"); 10].join(", ");
+            writeln!(wide, "a{level}: &a{level} [{ten}]").unwrap();
+            writeln!(deep, "a{level}: &a{level} [*a{before}]").unwrap();
         }
         for text in [wide, deep] {
             let (tree, found) = check(&text);

@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 
-use super::super::diagnostic::{Code, Report, Severity};
+use super::super::diagnostic::{Code, Severity};
 use super::super::field::Field;
 use super::super::model::{Action, Config};
 use super::super::raw::{self, Root};
+use super::super::report::Report;
 use super::begin;
 use crate::logic::route::shadowed;
 

@@ -59,7 +59,10 @@ impl Lower<'_, '_> {
             "matches" => match Regex::new(matches.get()?.as_ref()) {
                 Ok(regex) => Some(Test::Matches(regex)),
                 Err(error) => {
-                    self.invalid(Code::InvalidRegex, matches, error.to_string());
+                    let text = error.to_string();
+                    let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
+                    let message = format!("the regular expression is not valid: {reason}");
+                    self.invalid(Code::InvalidRegex, matches, message);
                     None
                 }
             },
@@ -85,10 +88,14 @@ impl Lower<'_, '_> {
         if let [key] = given[..] {
             return Some(key);
         }
+        let names: Vec<_> = keys.iter().map(|(key, _)| *key).collect();
+        if given.is_empty() && self.report.mistyped(span, &names) {
+            return None;
+        }
         let quoted = |keys: &mut dyn Iterator<Item = &str>| {
             keys.map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")
         };
-        let all = quoted(&mut keys.iter().map(|(key, _)| *key));
+        let all = quoted(&mut names.into_iter());
         let found = match given.len() {
             0 => "none of them".to_owned(),
             _ => quoted(&mut given.iter().copied()),

@@ -14,7 +14,7 @@ const MOST_HEADER: ByteSize = ByteSize(1 << 20);
 /// The listeners in file order, `None` for each that is wrong.
 pub(super) fn listeners(cx: &mut Lower<'_, '_>, root: &Root) -> Vec<Option<Listener>> {
     let items = root.listeners.items();
-    if items.is_empty() && !root.listeners.is_broken() {
+    if items.is_empty() && !root.listeners.is_broken() && !cx.report.mistyped(Span::NONE, &["listeners"]) {
         cx.report
             .error(Code::NoListeners, begin(root.listeners.span), "there is no listener")
             .hint("write for example `listeners: [{ bind: 127.0.0.1:8080 }]`");

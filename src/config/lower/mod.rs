@@ -18,16 +18,17 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use super::diagnostic::{Added, Code, Report, nearest};
+use super::diagnostic::Code;
 use super::field::{Field, Name, Table};
 use super::model::Config;
 use super::raw::Root;
+use super::report::{Added, Report, did_you_mean, nearest};
 use super::source::Files;
 use super::span::Span;
 
 /// The configuration that `root` describes; `None` when there are errors, which are in the report.
 pub(super) fn lower(report: &mut Report<'_>, files: &mut Files, root: &Root) -> Option<Config> {
-    let names = Names::of(root);
+    let names = Names::of(report, root);
     let mut cx = Lower { report, files, names };
     let workers =
         cx.range(&root.workers, "`workers`", 1, 1024).and_then(|workers| usize::try_from(workers).ok());
@@ -85,7 +86,8 @@ struct Known {
 }
 
 impl Names {
-    fn of(root: &Root) -> Self {
+    fn of(report: &Report<'_>, root: &Root) -> Self {
+        let mistyped = |section: &str| report.mistyped(Span::NONE, &[section]);
         let listeners = root.listeners.items().iter().enumerate();
         let listeners = listeners.filter_map(|(at, item)| Some((item.get()?.name.get()?.0.clone(), at)));
         let index: HashMap<_, _> = listeners.collect();
@@ -93,11 +95,19 @@ impl Names {
             listeners: Known {
                 kind: "listener",
                 code: Code::UnknownListener,
-                complete: !root.listeners.is_broken() && index.len() == root.listeners.items().len(),
+                complete: !root.listeners.is_broken()
+                    && index.len() == root.listeners.items().len()
+                    && !mistyped("listeners"),
                 index,
             },
-            upstreams: Known::of_table("upstream", Code::UnknownUpstream, &root.upstreams),
-            splits: Known::of_table("split", Code::UnknownSplit, &root.splits),
+            upstreams: Known {
+                complete: !root.upstreams.is_broken() && !mistyped("upstreams"),
+                ..Known::of_table("upstream", Code::UnknownUpstream, &root.upstreams)
+            },
+            splits: Known {
+                complete: !root.splits.is_broken() && !mistyped("splits"),
+                ..Known::of_table("split", Code::UnknownSplit, &root.splits)
+            },
         }
     }
 }
@@ -106,7 +116,7 @@ impl Known {
     fn of_table<T>(kind: &'static str, code: Code, table: &Field<Table<T>>) -> Self {
         let names = table.entries().iter().enumerate();
         let index = names.filter_map(|(at, (name, _))| Some((name.get()?.0.clone(), at))).collect();
-        Self { kind, code, complete: !table.is_broken(), index }
+        Self { kind, code, complete: true, index }
     }
 }
 
@@ -121,7 +131,7 @@ impl Lower<'_, '_> {
         if known.complete {
             let message = format!("there is no {} `{}`", known.kind, shown(name));
             let hint = match nearest(text, known.index.keys().map(String::as_str)) {
-                Some(near) if name.written.is_none() => Some(format!("did you mean `{near}`?")),
+                Some(near) if name.written.is_none() => Some(did_you_mean(near)),
                 _ if known.index.is_empty() => Some(format!("no {} is defined", known.kind)),
                 _ => None,
             };
@@ -132,7 +142,7 @@ impl Lower<'_, '_> {
 
     /// The value of a required key of what begins at `owner`.
     fn require<'f, T>(&mut self, field: &'f Field<T>, owner: Span, key: &str) -> Option<&'f T> {
-        if field.is_absent() {
+        if field.is_absent() && !self.report.mistyped(owner, &[key]) {
             self.report.error(Code::MissingKey, begin(owner), format!("the key `{key}` is missing"));
         }
         field.get()
@@ -167,7 +177,7 @@ impl Lower<'_, '_> {
     /// Reports that `field` is given and has no effect.
     fn no_effect<T>(&mut self, field: &Field<T>, message: &str) {
         if field.is_given() {
-            self.report.error(Code::NoEffect, begin(field.span), message);
+            self.report.error(Code::NoEffect, field.span, message);
         }
     }
 }

@@ -19,7 +19,7 @@ const REDIRECTS: [u64; 5] = [301, 302, 303, 307, 308];
 /// The routes that are right, in file order.
 pub(super) fn routes(cx: &mut Lower<'_, '_>, root: &Root) -> Vec<Route> {
     let items = root.routes.items();
-    if items.is_empty() && !root.routes.is_broken() {
+    if items.is_empty() && !root.routes.is_broken() && !cx.report.mistyped(Span::NONE, &["routes"]) {
         cx.report
             .error(Code::NoRoutes, begin(root.routes.span), "there is no route")
             .hint("write for example `routes: [{ upstream: NAME }]`");
