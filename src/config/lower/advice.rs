@@ -1,0 +1,103 @@
+//! What is allowed but odd: warnings and notes on a configuration without errors.
+
+use std::collections::HashSet;
+
+use super::super::diagnostic::{Code, Severity};
+use super::super::field::Field;
+use super::super::model::{Action, Config};
+use super::super::raw::{self, Root};
+use super::super::report::Report;
+use super::begin;
+use crate::logic::route::shadowed;
+
+/// Puts warnings and notes on `config`, which `root` describes, into the report.
+pub(super) fn advise(report: &mut Report<'_>, root: &Root, config: &Config) {
+    unused(report, root, config);
+    unreachable(report, root, config);
+    untrusted(report, root, config);
+    moving(report, root);
+}
+
+fn unused(report: &mut Report<'_>, root: &Root, config: &Config) {
+    let mut splits = HashSet::new();
+    let mut upstreams = HashSet::new();
+    for route in &config.routes {
+        match &route.action {
+            Action::Split(index) => {
+                splits.insert(*index);
+            }
+            Action::Upstream(name) => {
+                upstreams.insert(name.as_str());
+            }
+            Action::Redirect(_) | Action::Respond(_) => {}
+        }
+    }
+    for (index, (name, _)) in root.splits.entries().iter().enumerate() {
+        if !splits.contains(&index) {
+            report.add(Severity::Warning, Code::UnusedSplit, name.span, "no route leads to this split");
+        }
+    }
+    // A split that is not used is reported itself, not also its upstreams.
+    let arms = config.splits.iter().flat_map(|split| &split.upstreams);
+    upstreams.extend(arms.map(crate::types::UpstreamName::as_str));
+    for (name, _) in root.upstreams.entries() {
+        if name.get().is_some_and(|name| !upstreams.contains(name.0.as_str())) {
+            let message = "no route and no split leads to this upstream";
+            report.add(Severity::Warning, Code::UnusedUpstream, name.span, message);
+        }
+    }
+}
+
+fn unreachable(report: &mut Report<'_>, root: &Root, config: &Config) {
+    let matches: Vec<_> = config.routes.iter().map(|route| route.matches.clone()).collect();
+    let routes = root.routes.items();
+    for (hidden, by) in shadowed(&matches) {
+        if let (Some(hidden), Some(by)) = (routes.get(hidden), routes.get(by)) {
+            report
+                .add(
+                    Severity::Warning,
+                    Code::UnreachableRoute,
+                    begin(hidden.span),
+                    "no request takes this route",
+                )
+                .related(begin(by.span), "this one takes them all");
+        }
+    }
+}
+
+fn untrusted(report: &mut Report<'_>, root: &Root, config: &Config) {
+    let reading = config.splits.iter().zip(root.splits.entries()).find(|(split, _)| {
+        let split = &split.split;
+        let sources =
+            split.key.iter().chain(split.rules.iter().flat_map(|rule| &rule.when).map(|when| &when.source));
+        sources.into_iter().any(|source| source.header_name().is_some())
+    });
+    let Some((_, (name, _))) = reading else { return };
+    for (listener, field) in config.listeners.iter().zip(root.listeners.items()) {
+        if listener.trust.is_some() {
+            continue;
+        }
+        let Some(raw) = field.get() else { continue };
+        let (severity, message) = if listener.bind.is_local() {
+            (Severity::Note, "every process of this machine may say which unit it is")
+        } else {
+            (Severity::Warning, "every client may say which unit it is")
+        };
+        report
+            .add(severity, Code::UntrustedHeaders, raw.bind.span, message)
+            .related(name.span, "this split reads headers")
+            .hint("name the peers whose headers count, as in `trust: [10.0.0.0/8]`");
+    }
+}
+
+fn moving(report: &mut Report<'_>, root: &Root) {
+    let splits = root.splits.entries().iter().filter_map(|(_, split)| split.get());
+    let rules = splits.flat_map(|split| split.rules.items()).filter_map(Field::get);
+    for condition in rules.flat_map(|rule: &raw::Rule| rule.when.items()).filter_map(Field::get) {
+        let moves = condition.value.get().is_some_and(|value| value.0.starts_with("client_ip"));
+        if moves {
+            let message = "a client's address may change, and its unit's variant with it";
+            report.add(Severity::Note, Code::MovingAttribute, condition.value.span, message);
+        }
+    }
+}

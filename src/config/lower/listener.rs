@@ -1,0 +1,83 @@
+//! `listeners`.
+
+use super::super::diagnostic::Code;
+use super::super::field::Field;
+use super::super::model::{Admin, Listener, Telemetry};
+use super::super::raw::{self, Root};
+use super::super::span::Span;
+use super::{Lower, begin, shown};
+use crate::types::{BindAddress, ByteSize, ListenerName};
+
+const LEAST_HEADER: ByteSize = ByteSize(4 << 10);
+const MOST_HEADER: ByteSize = ByteSize(1 << 20);
+
+/// The listeners in file order, `None` for each that is wrong.
+pub(super) fn listeners(cx: &mut Lower<'_, '_>, root: &Root) -> Vec<Option<Listener>> {
+    let items = root.listeners.items();
+    if items.is_empty() && !root.listeners.is_broken() && !cx.report.mistyped(Span::NONE, &["listeners"]) {
+        cx.report
+            .error(Code::NoListeners, begin(root.listeners.span), "there is no listener")
+            .hint("write for example `listeners: [{ bind: 127.0.0.1:8080 }]`");
+    }
+    let names = items.iter().filter_map(|item| Some(&item.get()?.name));
+    let names = names.filter_map(|name| Some((name.get()?.0.clone(), name.span)));
+    cx.distinct(Code::DuplicateName, names, "another listener has this name");
+    items.iter().map(|item| listener(cx, item)).collect()
+}
+
+fn listener(cx: &mut Lower<'_, '_>, field: &Field<raw::Listener>) -> Option<Listener> {
+    let raw = field.get()?;
+    let bind = cx.require(&raw.bind, field.span, "bind").and_then(|_| cx.bind(&raw.bind));
+    let name = cx.name(&raw.name, ListenerName::new);
+    let trust = cx.networks(&raw.trust).map(|networks| (!raw.trust.is_absent()).then_some(networks));
+    let timeouts = raw.timeouts.get().map(|timeouts| {
+        (cx.positive(&timeouts.header), cx.positive(&timeouts.idle), cx.positive(&timeouts.body))
+    });
+    let max_header = cx.size(&raw.max_header).filter(|size| {
+        let fits = (LEAST_HEADER..=MOST_HEADER).contains(size);
+        if !fits {
+            let message = format!(
+                "`max_header` is from {LEAST_HEADER} to {MOST_HEADER}, not {}",
+                shown(&raw.max_header)
+            );
+            cx.report.error(Code::OutOfRange, raw.max_header.span, message);
+        }
+        fits
+    });
+    let (header, idle, body) = timeouts?;
+    Some(Listener {
+        name: name?,
+        bind: bind?,
+        trust: trust?,
+        header_timeout: header?,
+        idle_timeout: idle?,
+        body_timeout: body?,
+        max_header: max_header?,
+    })
+}
+
+/// Reports addresses that two of all those that listen have in common.
+pub(super) fn distinct_addresses(
+    cx: &mut Lower<'_, '_>,
+    root: &Root,
+    listeners: &[Option<Listener>],
+    telemetry: Option<&Telemetry>,
+    admin: Option<&Admin>,
+) {
+    let fields = root.listeners.items().iter();
+    let mut addresses: Vec<(BindAddress, Span)> = fields
+        .zip(listeners)
+        .filter_map(|(field, listener)| Some((listener.as_ref()?.bind.clone(), field.get()?.bind.span)))
+        .collect();
+    if let (Some(telemetry), Some(raw)) = (telemetry, root.telemetry.get()) {
+        addresses.push((telemetry.bind.clone(), raw.bind.span));
+    }
+    if let (Some(admin), Some(raw)) = (admin, root.admin.get()) {
+        let span = if raw.bind.is_given() { raw.bind.span } else { begin(root.admin.span) };
+        addresses.push((admin.bind.clone(), span));
+    }
+    let chosen_by_kernel =
+        |bind: &BindAddress| matches!(bind, BindAddress::Tcp(address) if address.port() == 0);
+    let addresses = addresses.into_iter().filter(|(bind, _)| !chosen_by_kernel(bind));
+    cx.distinct(Code::DuplicateAddress, addresses, "another one listens on this address");
+}
