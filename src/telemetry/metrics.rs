@@ -1,7 +1,7 @@
 //! What all workers share: the names behind the ids, the list of the workers' cells, and the few numbers that only the
 //! control side changes. No request comes here, except once for each worker and target.
 //!
-//! Next: [`super::worker`] counts, [`super::sums`] adds the workers up, [`super::scrape`] makes the text.
+//! Next: [`super::worker`] counts, `sums` adds the workers up, `scrape` makes the text.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

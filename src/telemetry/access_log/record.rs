@@ -8,7 +8,6 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
-use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use crate::logic::split::Reason;
@@ -79,18 +78,15 @@ impl Record<'_> {
     /// Appends the line, ended, to `buffer`; an error leaves `buffer` as it was.
     pub(super) fn append_to(&self, buffer: &mut Vec<u8>) -> io::Result<()> {
         let before = buffer.len();
-        if let Err(error) = serde_json::to_writer(&mut *buffer, self) {
-            buffer.truncate(before);
-            return Err(error.into());
+        let result = self.write(&mut Line { buffer, separator: b'{' });
+        match result {
+            Ok(()) => buffer.extend_from_slice(b"}\n"),
+            Err(_) => buffer.truncate(before),
         }
-        buffer.push(b'\n');
-        Ok(())
+        result.map_err(io::Error::from)
     }
-}
 
-impl Serialize for Record<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut line = Line(serializer.serialize_map(None)?);
+    fn write(&self, line: &mut Line<'_>) -> serde_json::Result<()> {
         line.put("time", &Shown(format_args!("{:.3}", timestamp(self.time))))?;
         line.text("request_id", self.request_id)?;
         line.put("client_ip", &self.client_ip.to_canonical())?;
@@ -117,30 +113,37 @@ impl Serialize for Record<'_> {
         line.put("response_bytes", &self.response_bytes)?;
         line.maybe("error", self.error)?;
         line.maybe("blame", self.blame.map(Blame::as_str))?;
-        line.0.end()
+        Ok(())
     }
 }
 
-/// A line under way.
-struct Line<M>(M);
+/// A line under way. Field names are our own, so they are written as they are; values are the library's business.
+struct Line<'b> {
+    buffer: &'b mut Vec<u8>,
+    separator: u8,
+}
 
-impl<M: SerializeMap> Line<M> {
-    fn put(&mut self, field: &'static str, value: &impl Serialize) -> Result<(), M::Error> {
-        self.0.serialize_entry(field, value)
+impl Line<'_> {
+    fn put(&mut self, field: &'static str, value: &(impl Serialize + ?Sized)) -> serde_json::Result<()> {
+        self.buffer.extend_from_slice(&[self.separator, b'"']);
+        self.buffer.extend_from_slice(field.as_bytes());
+        self.buffer.extend_from_slice(b"\":");
+        self.separator = b',';
+        serde_json::to_writer(&mut *self.buffer, value)
     }
 
-    fn maybe(&mut self, field: &'static str, value: Option<impl Serialize>) -> Result<(), M::Error> {
+    fn maybe(&mut self, field: &'static str, value: Option<impl Serialize>) -> serde_json::Result<()> {
         value.map_or(Ok(()), |value| self.put(field, &value))
     }
 
     /// One of our own names.
-    fn name(&mut self, field: &'static str, name: &str) -> Result<(), M::Error> {
-        if name.is_empty() { Ok(()) } else { self.put(field, &name) }
+    fn name(&mut self, field: &'static str, name: &str) -> serde_json::Result<()> {
+        if name.is_empty() { Ok(()) } else { self.put(field, name) }
     }
 
     /// What a client sent.
-    fn text(&mut self, field: &'static str, bytes: &[u8]) -> Result<(), M::Error> {
-        if bytes.is_empty() { Ok(()) } else { self.put(field, &readable(bytes)) }
+    fn text(&mut self, field: &'static str, bytes: &[u8]) -> serde_json::Result<()> {
+        if bytes.is_empty() { Ok(()) } else { self.put(field, &*readable(bytes)) }
     }
 }
 
@@ -169,7 +172,8 @@ fn milliseconds(duration: Duration) -> f64 {
 /// The text, with U+FFFD for what is not UTF-8, cut when it is too long.
 fn readable(bytes: &[u8]) -> Cow<'_, str> {
     let Some(mut kept) = bytes.get(..=LONGEST).and_then(<[u8]>::split_last).map(|(_, kept)| kept) else {
-        return String::from_utf8_lossy(bytes);
+        // The usual case first: looking for what is not UTF-8 costs more than seeing that nothing is.
+        return std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed);
     };
     // Not inside a character: at most three bytes that continue one, and the one that begins it.
     if let Some(back) = kept.iter().rev().take(4).position(|byte| byte & 0xC0 != 0x80)
