@@ -1,1 +1,99 @@
-//! upstream
+//! Endpoints and the connections to them.
+//!
+//! An [`Upstream`] is shared by all workers and lives as long as its identity is unchanged over reloads; each worker
+//! has its own connections to it ([`local::Local`]), so that a request touches no lock and no foreign cache line.
+//!
+//! Reading order: [`Upstream`], [`resolve`] (names to addresses), [`local`] (a worker's view: pick and pools),
+//! [`connect`], [`http1`], [`http2`], [`inbound`] (bodies that stream in), [`upload`] (the request body on its way).
+//! Which variant or route a request has is not known here.
+
+pub mod connect;
+pub mod http1;
+pub mod http2;
+pub mod inbound;
+pub mod local;
+pub mod resolve;
+pub mod upload;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+
+use crate::config::model;
+use crate::telemetry::UpstreamId;
+use crate::types::EndpointAddress;
+
+pub use inbound::{Inbound, InboundError};
+pub use local::{Exchange, Interim, Local, SendError, SendErrorKind};
+pub use upload::{Upload, UploadFailure, UploadState};
+
+/// Where to connect: a resolved address.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// A TCP address.
+    Tcp(SocketAddr),
+    /// The path of a Unix socket.
+    Unix(PathBuf),
+}
+
+/// One endpoint after resolution; a name with several addresses makes several.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Resolved {
+    /// Where to connect.
+    pub address: Address,
+    /// What the configuration calls it, for logs and for the `{endpoint}` host.
+    pub configured: EndpointAddress,
+}
+
+/// An upstream: its settings and its endpoints as last resolved. Shared by all workers.
+#[derive(Debug)]
+pub struct Upstream {
+    /// The settings, the identity of this upstream.
+    pub settings: Arc<model::Upstream>,
+    /// The interned name, for metrics.
+    pub id: UpstreamId,
+    endpoints: ArcSwap<Vec<Resolved>>,
+    version: AtomicU64,
+}
+
+impl Upstream {
+    /// An upstream with these settings; addresses that need no resolution are endpoints at once.
+    pub fn new(settings: Arc<model::Upstream>, id: UpstreamId) -> Self {
+        let literal = settings.endpoints.iter().filter_map(resolve::literal).collect();
+        Self { settings, id, endpoints: ArcSwap::from_pointee(literal), version: AtomicU64::new(1) }
+    }
+
+    /// The number of the current list of endpoints; it changes when the list does.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// The endpoints as last resolved, in the order of the file.
+    pub fn endpoints(&self) -> Arc<Vec<Resolved>> {
+        self.endpoints.load_full()
+    }
+
+    /// Whether some endpoint is a name, so that it must be resolved and refreshed.
+    pub fn has_names(&self) -> bool {
+        self.settings.endpoints.iter().any(|address| resolve::literal(address).is_none())
+    }
+
+    /// Replaces the endpoints when they differ; true if they did.
+    pub fn update(&self, endpoints: Vec<Resolved>) -> bool {
+        if **self.endpoints.load() == endpoints {
+            return false;
+        }
+        self.endpoints.store(Arc::new(endpoints));
+        self.version.fetch_add(1, Ordering::Release);
+        true
+    }
+}
+
+/// Runs the driver of a connection or a stream on this worker. It ends by itself: when its connection closes.
+#[expect(clippy::disallowed_methods, reason = "this is the named worker of upstream connections")]
+fn drive(driver: impl Future<Output = ()> + 'static) {
+    tokio::task::spawn_local(driver);
+}

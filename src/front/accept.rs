@@ -1,0 +1,178 @@
+//! A worker's accept loops: one for each socket it was given, until the listener drains.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use super::{Drained, Socket, connection};
+use crate::config::model;
+use crate::proxy::{Downstream, Worker};
+use crate::telemetry::{DownstreamEvent, ListenerId};
+use crate::types::BindAddress;
+use crate::upstream::connect::Io;
+
+/// How long an accept loop rests after an error that will not go away at once (out of files, say).
+const REST: Duration = Duration::from_millis(50);
+
+/// How often idle upstream connections are looked over.
+const HOUSEKEEPING: Duration = Duration::from_secs(5);
+
+/// What a worker is told.
+#[derive(Debug)]
+pub enum Command {
+    /// Accept on this socket.
+    Listen {
+        /// What is configured.
+        listener: Arc<model::Listener>,
+        /// The listener's label.
+        id: ListenerId,
+        /// The worker's own socket.
+        socket: Socket,
+        /// When to stop.
+        drained: Drained,
+    },
+    /// The settings of a listener changed; connections accepted from now on have them.
+    Update(Arc<model::Listener>),
+}
+
+/// A worker's accept loops.
+#[derive(Debug)]
+pub struct Acceptor {
+    worker: Rc<Worker>,
+    listeners: RefCell<Vec<Rc<Accepting>>>,
+}
+
+#[derive(Debug)]
+struct Accepting {
+    bind: BindAddress,
+    id: ListenerId,
+    settings: RefCell<Arc<model::Listener>>,
+}
+
+enum Listening {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Acceptor {
+    /// The accept loops of `worker`; none yet.
+    pub fn new(worker: Rc<Worker>) -> Self {
+        Self { worker, listeners: RefCell::default() }
+    }
+
+    /// Does what it is told until the commands end. Loops and connections go on by themselves until they are drained.
+    pub async fn run(&self, mut commands: mpsc::UnboundedReceiver<Command>) {
+        let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
+        housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(command) => self.obey(command),
+                    None => return,
+                },
+                _ = housekeeping.tick() => self.worker.close_idle(),
+            }
+        }
+    }
+
+    fn obey(&self, command: Command) {
+        match command {
+            Command::Listen { listener, id, socket, drained } => {
+                let listening = match socket {
+                    Socket::Tcp(socket) => TcpListener::from_std(socket).map(Listening::Tcp),
+                    Socket::Unix(socket) => UnixListener::from_std(socket).map(Listening::Unix),
+                };
+                let listening = match listening {
+                    Ok(listening) => listening,
+                    Err(error) => {
+                        warn!(listener = %listener.name, %error, "socket cannot be polled");
+                        return;
+                    }
+                };
+                let bind = listener.bind.clone();
+                let accepting = Rc::new(Accepting { bind, id, settings: RefCell::new(listener) });
+                self.listeners.borrow_mut().retain(|known| known.bind != accepting.bind);
+                self.listeners.borrow_mut().push(Rc::clone(&accepting));
+                spawn(accept(Rc::clone(&self.worker), accepting, listening, drained));
+            }
+            Command::Update(listener) => {
+                for accepting in self.listeners.borrow().iter().filter(|known| known.bind == listener.bind) {
+                    accepting.settings.replace(Arc::clone(&listener));
+                }
+            }
+        }
+    }
+}
+
+async fn accept(worker: Rc<Worker>, accepting: Rc<Accepting>, listening: Listening, drained: Drained) {
+    let mut wanted = drained.clone();
+    let mut end = std::pin::pin!(wanted.wanted());
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            accepted = listening.accept() => accepted,
+            () = end.as_mut() => break,
+        };
+        match accepted {
+            Ok((io, peer)) => serve(&worker, &accepting, io, peer, &drained),
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                warn!(listener = %accepting.settings.borrow().name, %error, "accepting rests");
+                tokio::time::sleep(REST).await;
+            }
+        }
+    }
+    // Who was let in by the kernel before the socket closes is served.
+    while let Some(Ok((io, peer))) = futures_util::FutureExt::now_or_never(listening.accept()) {
+        serve(&worker, &accepting, io, peer, &drained);
+    }
+}
+
+fn serve(worker: &Rc<Worker>, accepting: &Rc<Accepting>, io: Io, peer: IpAddr, drained: &Drained) {
+    let listener = Arc::clone(&accepting.settings.borrow());
+    let downstream = Downstream { listener, peer, secure: false };
+    let id = accepting.id;
+    let (worker, drained) = (Rc::clone(worker), drained.clone());
+    worker.metrics.downstream(id, DownstreamEvent::Accepted);
+    spawn(async move {
+        connection::serve(&worker, io, downstream, id, drained).await;
+        worker.metrics.downstream(id, DownstreamEvent::Closed);
+    });
+}
+
+/// Errors of the connection that was to be accepted, not of the socket.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+    )
+}
+
+impl Listening {
+    async fn accept(&self) -> io::Result<(Io, IpAddr)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer): (TcpStream, _) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok((Io::Tcp(stream), peer.ip().to_canonical()))
+            }
+            Self::Unix(listener) => {
+                let (stream, _): (UnixStream, _) = listener.accept().await?;
+                Ok((Io::Unix(stream), Ipv4Addr::LOCALHOST.into()))
+            }
+        }
+    }
+}
+
+/// Runs an accept loop or a connection on this worker; it ends when it drains.
+#[expect(clippy::disallowed_methods, reason = "the named worker of accept loops and connections")]
+pub(super) fn spawn(task: impl Future<Output = ()> + 'static) {
+    tokio::task::spawn_local(task);
+}

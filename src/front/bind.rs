@@ -1,0 +1,154 @@
+//! Sockets that listen. Every worker gets its own by `SO_REUSEPORT`; an address that another process listens on is
+//! refused, for the kernel would silently share the traffic.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+use socket2::{Domain, Protocol, Type};
+
+use crate::types::BindAddress;
+
+/// How many connections may wait to be accepted, a worker.
+const BACKLOG: i32 = 4096;
+
+/// A socket that listens.
+#[derive(Debug)]
+pub enum Socket {
+    /// TCP.
+    Tcp(TcpListener),
+    /// A Unix socket.
+    Unix(UnixListener),
+}
+
+/// Why a socket cannot listen.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Somebody listens there already.
+    #[error("{0} is in use by another process; stop it, or choose another address")]
+    InUse(BindAddress),
+    /// The system says no.
+    #[error("cannot listen on {address}: {source}{}", remedy(.source))]
+    Io {
+        /// Where.
+        address: BindAddress,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 need the capability CAP_NET_BIND_SERVICE, a socket's folder must be writable"
+        }
+        io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
+        io::ErrorKind::NotFound => "; the socket's folder does not exist",
+        _ => "",
+    }
+}
+
+/// Sockets on `address`, one for each of `workers`, and where they listen (with the port that the kernel chose).
+///
+/// # Errors
+/// [`BindError`]; nothing listens then.
+pub fn bind(address: &BindAddress, workers: usize) -> Result<(Vec<Socket>, BindAddress), BindError> {
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::AddrInUse => BindError::InUse(address.clone()),
+        _ => BindError::Io { address: address.clone(), source },
+    };
+    match address {
+        BindAddress::Tcp(wanted) => {
+            let (sockets, bound) = bind_tcp(*wanted, workers).map_err(failed)?;
+            Ok((sockets.into_iter().map(Socket::Tcp).collect(), BindAddress::Tcp(bound)))
+        }
+        BindAddress::Unix(path) => {
+            let sockets = bind_unix(path, workers).map_err(failed)?;
+            Ok((sockets.into_iter().map(Socket::Unix).collect(), address.clone()))
+        }
+    }
+}
+
+fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<(Vec<TcpListener>, SocketAddr)> {
+    // A socket that does not share fails where any other listens, even one that does.
+    let probe = socket(address, false)?;
+    let bound = probe.local_addr()?.as_socket().unwrap_or(address);
+    drop(probe);
+    let sockets = (0..workers).map(|_| {
+        let socket = socket(bound, true)?;
+        socket.listen(BACKLOG)?;
+        Ok(TcpListener::from(socket))
+    });
+    Ok((sockets.collect::<io::Result<_>>()?, bound))
+}
+
+fn socket(address: SocketAddr, shared: bool) -> io::Result<socket2::Socket> {
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    // Connections of a former process may still be closing.
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    if address.is_ipv6() {
+        // `[::]` takes IPv4 too, whatever the system's default is.
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+fn bind_unix(path: &Path, workers: usize) -> io::Result<Vec<UnixListener>> {
+    if path.symlink_metadata().is_ok_and(|found| found.file_type().is_socket()) {
+        if UnixStream::connect(path).is_ok() {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        // Left behind by a process that is gone.
+        std::fs::remove_file(path)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    listener.set_nonblocking(true)?;
+    let mut sockets = Vec::with_capacity(workers);
+    for _ in 1..workers {
+        sockets.push(listener.try_clone()?);
+    }
+    sockets.push(listener);
+    Ok(sockets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn any_port() -> BindAddress {
+        BindAddress::parse("127.0.0.1:0").unwrap()
+    }
+
+    #[test]
+    fn workers_share_one_port_and_a_second_process_is_refused() {
+        let (sockets, bound) = bind(&any_port(), 3).unwrap();
+        assert_eq!(sockets.len(), 3);
+        assert!(matches!(bind(&bound, 1), Err(BindError::InUse(_))));
+        drop(sockets);
+        assert!(bind(&bound, 1).is_ok(), "free again");
+    }
+
+    #[test]
+    fn stale_unix_socket_is_replaced_and_a_live_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let address = BindAddress::Unix(folder.path().join("weir.sock"));
+        let (sockets, _) = bind(&address, 2).unwrap();
+        assert!(matches!(bind(&address, 1), Err(BindError::InUse(_))));
+        drop(sockets);
+        assert!(bind(&address, 1).is_ok());
+    }
+
+    #[test]
+    fn file_that_is_no_socket_is_never_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("precious");
+        std::fs::File::create(&path).unwrap();
+        assert!(bind(&BindAddress::Unix(path.clone()), 1).is_err());
+        assert!(path.exists());
+    }
+}

@@ -1,0 +1,43 @@
+//! The orderly end: whoever accepts or serves holds a [`Drained`]; when [`Drain`] says so, it takes no new work,
+//! finishes what is in flight, and goes.
+
+use tokio::sync::watch;
+
+/// Tells its holders when to end.
+#[derive(Debug)]
+pub struct Drain(watch::Sender<bool>);
+
+/// Told when to end.
+#[derive(Debug, Clone)]
+pub struct Drained(watch::Receiver<bool>);
+
+impl Drain {
+    /// A drain and the first of its holders.
+    pub fn new() -> (Self, Drained) {
+        let (sender, receiver) = watch::channel(false);
+        (Self(sender), Drained(receiver))
+    }
+
+    /// Tells every holder to end.
+    pub fn start(&self) {
+        self.0.send_replace(true);
+    }
+
+    /// Whether every holder is gone.
+    pub fn is_finished(&self) -> bool {
+        self.0.is_closed()
+    }
+
+    /// Waits until every holder is gone.
+    pub async fn finished(&self) {
+        self.0.closed().await;
+    }
+}
+
+impl Drained {
+    /// Waits until the end is wanted: `start`, or the [`Drain`] itself is gone.
+    pub async fn wanted(&mut self) {
+        // An error says that the drain is gone, which means the same.
+        let _ = self.0.wait_for(|wanted| *wanted).await;
+    }
+}

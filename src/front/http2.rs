@@ -1,0 +1,184 @@
+//! HTTP/2 from clients, over the h2 crate directly: 1xx responses pass, and no body is buffered beyond the windows.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use h2::server::{Builder, SendResponse};
+use http::header::{CONTENT_LENGTH, DATE, EXPECT};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body::Body;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use super::Drained;
+use super::accept::spawn;
+use super::connection::Rewound;
+use crate::proxy::headers::strip_hop_by_hop;
+use crate::proxy::{Downstream, Outbound, Worker, handle};
+use crate::upstream::Inbound;
+use crate::upstream::http2::{content_length, send_body};
+
+/// What one client may have open at once.
+const MAX_STREAMS: u32 = 256;
+/// What one stream may have on its way to us before we take it.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// What a connection may have on its way to us.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// How much of a response may wait inside the library for the socket, a stream.
+const SEND_BUFFER: usize = 256 * 1024;
+/// How many 1xx responses may wait to be sent.
+const INTERIM: usize = 8;
+
+/// How many streams are open, and since when there are none.
+#[derive(Debug)]
+struct Activity {
+    streams: Cell<usize>,
+    idle_since: Cell<Instant>,
+}
+
+/// One open stream, for as long as it lives.
+struct Open(Rc<Activity>);
+
+impl Open {
+    fn new(activity: &Rc<Activity>) -> Self {
+        activity.streams.set(activity.streams.get() + 1);
+        Self(Rc::clone(activity))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.streams.set(self.0.streams.get().saturating_sub(1));
+        self.0.idle_since.set(Instant::now());
+    }
+}
+
+/// Serves an HTTP/2 connection until it ends, is idle for too long, or drains.
+pub(super) async fn serve(worker: &Rc<Worker>, io: Rewound, downstream: Downstream, drained: Drained) {
+    let listener = &downstream.listener;
+    let (head_limit, idle_limit) = (listener.header_timeout, listener.idle_timeout);
+    let max_header = u32::try_from(listener.max_header.0).unwrap_or(u32::MAX);
+    let handshake = Builder::new()
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_header_list_size(max_header)
+        .handshake::<_, Bytes>(io);
+    let Ok(Ok(mut connection)) = tokio::time::timeout(head_limit, handshake).await else { return };
+    let downstream = Rc::new(downstream);
+    let activity = Rc::new(Activity { streams: Cell::new(0), idle_since: Cell::new(Instant::now()) });
+    let mut waiting = drained;
+    let mut end = pin!(waiting.wanted());
+    let mut draining = false;
+    let mut timer = pin!(sleep_until(Instant::now() + idle_limit));
+    loop {
+        tokio::select! {
+            biased;
+            accepted = connection.accept() => match accepted {
+                Some(Ok((request, respond))) => {
+                    let (worker, downstream) = (Rc::clone(worker), Rc::clone(&downstream));
+                    let open = Open::new(&activity);
+                    spawn(async move {
+                        serve_stream(&worker, &downstream, request, respond).await;
+                        drop(open);
+                    });
+                }
+                Some(Err(_)) | None => return,
+            },
+            () = end.as_mut(), if !draining => {
+                draining = true;
+                connection.graceful_shutdown();
+            }
+            () = timer.as_mut() => {
+                let deadline = activity.idle_since.get() + idle_limit;
+                let now = Instant::now();
+                if activity.streams.get() > 0 {
+                    timer.as_mut().reset(now + idle_limit);
+                } else if deadline > now {
+                    timer.as_mut().reset(deadline);
+                } else {
+                    timer.as_mut().reset(now + idle_limit);
+                    connection.graceful_shutdown();
+                }
+            }
+        }
+    }
+}
+
+async fn serve_stream(
+    worker: &Worker,
+    downstream: &Downstream,
+    request: Request<h2::RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
+    let is_head = request.method() == Method::HEAD;
+    let length = content_length(request.headers());
+    let mut expects = request.headers().contains_key(EXPECT) && !request.body().is_end_stream();
+    let request = request.map(|stream| Inbound::http2(stream, length));
+    let (interim, mut early) = mpsc::channel(INTERIM);
+    let response = {
+        let mut handling = pin!(handle(worker, downstream, request, Some(interim)));
+        loop {
+            if std::mem::take(&mut expects) {
+                let mut go_on = Response::new(());
+                *go_on.status_mut() = StatusCode::CONTINUE;
+                // Advisory: a stream that is gone does not take it.
+                let _ = respond.send_informational(go_on);
+            }
+            tokio::select! {
+                biased;
+                Some(response) = early.recv() => pass_on(&mut respond, response),
+                response = handling.as_mut() => break response,
+                // The client has given up: so do we.
+                _ = poll_fn(|cx| respond.poll_reset(cx)) => return,
+            }
+        }
+    };
+    while let Ok(response) = early.try_recv() {
+        pass_on(&mut respond, response);
+    }
+    let (mut head, body) = response.into_parts();
+    complete(&mut head, &body, is_head);
+    let end = is_head || body.is_end_stream();
+    match respond.send_response(Response::from_parts(head, ()), end) {
+        Ok(stream) if !end => {
+            // Why it broke off is in the request's record; the client is told by the reset.
+            let _ = send_body(body, stream).await;
+        }
+        // The stream has been reset meanwhile.
+        Ok(_) | Err(_) => {}
+    }
+}
+
+/// Passes a 1xx response of the upstream on. `100` has been sent by us, and 101 is not of HTTP/2.
+fn pass_on(respond: &mut SendResponse<Bytes>, mut response: Response<()>) {
+    if matches!(response.status(), StatusCode::CONTINUE | StatusCode::SWITCHING_PROTOCOLS) {
+        return;
+    }
+    strip_hop_by_hop(response.headers_mut());
+    // Advisory: a stream that is gone does not take it.
+    let _ = respond.send_informational(response);
+}
+
+/// Adds what HTTP/1 gets from hyper: the length where it is known, and the date.
+fn complete(head: &mut http::response::Parts, body: &Outbound, is_head: bool) {
+    let bodiless = head.status == StatusCode::NO_CONTENT || head.status == StatusCode::NOT_MODIFIED;
+    if !bodiless
+        && !head.headers.contains_key(CONTENT_LENGTH)
+        && let Outbound::Full(_) = body
+        && !(is_head && body.is_end_stream())
+        && let Some(length) = body.size_hint().exact()
+    {
+        head.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    if !head.headers.contains_key(DATE) {
+        let now = jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        if let Ok(now) = HeaderValue::from_str(&now) {
+            head.headers.insert(DATE, now);
+        }
+    }
+}

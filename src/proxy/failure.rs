@@ -1,0 +1,181 @@
+//! What goes wrong with a request: its status, its stable code, who is to blame. [`super::respond`] alone turns it into
+//! a response.
+
+use http::StatusCode;
+
+use crate::logic::split::Refusal;
+use crate::telemetry::Blame;
+
+/// What went wrong with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// No `Host`, more than one, or one that is none.
+    BadHost,
+    /// The request target cannot be served (`OPTIONS *` aside, a path is needed).
+    BadTarget,
+    /// An identity header came twice with different values.
+    AmbiguousKey,
+    /// The unit key is over 1 KiB.
+    KeyTooLong,
+    /// The split needs a unit key and there is none.
+    MissingKey,
+    /// The request body is not framed as the protocol says.
+    MalformedBody,
+    /// CONNECT and TRACE are not served.
+    MethodRefused,
+    /// The route does not take this method.
+    MethodNotAllowed,
+    /// No route.
+    NoRoute,
+    /// No route is for this host.
+    UnknownHost,
+    /// The head did not come in time.
+    HeaderTimeout,
+    /// The client stopped sending its body.
+    BodyTimeout,
+    /// The body is over the route's limit.
+    BodyTooLarge,
+    /// The head is over the listener's limit.
+    HeaderTooLarge,
+    /// The client went away.
+    ClientAborted,
+    /// Every endpoint tried refused the connection.
+    ConnectRefused,
+    /// No connection was made in time.
+    ConnectTimeout,
+    /// The upstream has no endpoint (its names do not resolve).
+    NoEndpoint,
+    /// The connection broke before or inside the response.
+    UpstreamReset,
+    /// The response is not HTTP.
+    UpstreamProtocol,
+    /// The response did not begin in time.
+    ResponseTimeout,
+    /// The route's time for the whole request is over.
+    RouteTimeout,
+    /// A bug of ours.
+    Internal,
+}
+
+impl Failure {
+    /// Every failure.
+    pub const ALL: [Self; 23] = [
+        Self::BadHost,
+        Self::BadTarget,
+        Self::AmbiguousKey,
+        Self::KeyTooLong,
+        Self::MissingKey,
+        Self::MalformedBody,
+        Self::MethodRefused,
+        Self::MethodNotAllowed,
+        Self::NoRoute,
+        Self::UnknownHost,
+        Self::HeaderTimeout,
+        Self::BodyTimeout,
+        Self::BodyTooLarge,
+        Self::HeaderTooLarge,
+        Self::ClientAborted,
+        Self::ConnectRefused,
+        Self::ConnectTimeout,
+        Self::NoEndpoint,
+        Self::UpstreamReset,
+        Self::UpstreamProtocol,
+        Self::ResponseTimeout,
+        Self::RouteTimeout,
+        Self::Internal,
+    ];
+
+    fn row(self) -> (u16, &'static str, Blame, &'static str) {
+        use Blame::{Client, Upstream, Us};
+        match self {
+            Self::BadHost => (400, "bad_host", Client, "the request needs exactly one valid host"),
+            Self::BadTarget => (400, "bad_target", Client, "the request target is not a path"),
+            Self::AmbiguousKey => {
+                (400, "ambiguous_key", Client, "an identity header came twice with different values")
+            }
+            Self::KeyTooLong => (400, "key_too_long", Client, "the unit key is over 1 KiB"),
+            Self::MissingKey => {
+                (400, "missing_key", Client, "the request has none of the identities asked for")
+            }
+            Self::MalformedBody => {
+                (400, "malformed_body", Client, "the request body is not framed correctly")
+            }
+            Self::MethodRefused => (405, "method_refused", Client, "this method is not served"),
+            Self::MethodNotAllowed => {
+                (405, "method_not_allowed", Client, "this path does not take the method")
+            }
+            Self::NoRoute => (404, "no_route", Client, "no route takes this request"),
+            Self::UnknownHost => (421, "unknown_host", Client, "this host is not served here"),
+            Self::HeaderTimeout => (408, "header_timeout", Client, "the request head did not come in time"),
+            Self::BodyTimeout => (408, "body_timeout", Client, "the request body did not come in time"),
+            Self::BodyTooLarge => (413, "body_too_large", Client, "the request body is too large"),
+            Self::HeaderTooLarge => (431, "header_too_large", Client, "the request head is too large"),
+            Self::ClientAborted => (499, "client_aborted", Client, "the client went away"),
+            Self::ConnectRefused => (503, "connect_refused", Upstream, "no endpoint took the connection"),
+            Self::ConnectTimeout => (504, "connect_timeout", Upstream, "no connection was made in time"),
+            Self::NoEndpoint => (503, "no_endpoint", Upstream, "the upstream has no endpoint"),
+            Self::UpstreamReset => (502, "upstream_reset", Upstream, "the upstream broke off"),
+            Self::UpstreamProtocol => {
+                (502, "upstream_protocol", Upstream, "the upstream did not answer in HTTP")
+            }
+            Self::ResponseTimeout => {
+                (504, "response_timeout", Upstream, "the upstream did not answer in time")
+            }
+            Self::RouteTimeout => {
+                (504, "route_timeout", Upstream, "the request took longer than its route allows")
+            }
+            Self::Internal => (500, "internal", Us, "an error of the proxy itself"),
+        }
+    }
+
+    /// The status the client gets; 499 (never sent) when it went away itself.
+    pub fn status(self) -> StatusCode {
+        StatusCode::from_u16(self.row().0).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// The stable code in `x-weir-error`, log and metric.
+    pub fn code(self) -> &'static str {
+        self.row().1
+    }
+
+    /// Who is to blame.
+    pub fn blame(self) -> Blame {
+        self.row().2
+    }
+
+    /// One sentence for the client. It names nothing of the inside.
+    pub fn sentence(self) -> &'static str {
+        self.row().3
+    }
+}
+
+impl From<&Refusal> for Failure {
+    fn from(refusal: &Refusal) -> Self {
+        match refusal {
+            Refusal::Ambiguous(_) => Self::AmbiguousKey,
+            Refusal::Key(_) => Self::KeyTooLong,
+            Refusal::Missing => Self::MissingKey,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_failure_has_a_code_of_its_own_and_an_error_status() {
+        let codes: HashSet<_> = Failure::ALL.iter().map(|failure| failure.code()).collect();
+        assert_eq!(codes.len(), Failure::ALL.len());
+        for failure in Failure::ALL {
+            let status = failure.status();
+            assert!(status.is_client_error() || status.is_server_error(), "{failure:?}");
+            match failure.blame() {
+                Blame::Client => assert!(status.is_client_error(), "{failure:?}"),
+                Blame::Upstream | Blame::Us => assert!(status.is_server_error(), "{failure:?}"),
+            }
+        }
+    }
+}

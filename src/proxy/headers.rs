@@ -1,0 +1,394 @@
+//! Headers on their way through: what is between two hops stays there, what only we may say is said by us, and
+//! strangers' identities are removed.
+
+use std::fmt::Write;
+use std::net::{IpAddr, SocketAddr};
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRANSFER_ENCODING, UPGRADE, VIA,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
+
+use crate::state::RoutingHeaders;
+use crate::types::IpSet;
+
+/// `x-forwarded-for`.
+pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// `x-forwarded-proto`.
+pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// `x-forwarded-host`.
+pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// `x-request-id`.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// The longest request id that is taken over from a trusted peer.
+const MAX_REQUEST_ID: usize = 128;
+
+/// Removes what is between two hops: the fixed set, and whatever `Connection` names (RFC 9110 §7.6.1). `te: trailers`
+/// stays, for it is what lets trailers through; `Host` and the length cannot be named away.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(CONNECTION)
+            .iter()
+            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+            .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
+            .filter(|name| *name != HOST && *name != CONTENT_LENGTH && *name != TE)
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+        headers.remove(CONNECTION);
+    }
+    if headers.contains_key(TE) {
+        let trailers = headers.get_all(TE).iter().any(|value| {
+            let mut codings = value.as_bytes().split(|byte| *byte == b',');
+            codings.any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+        });
+        headers.remove(TE);
+        if trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
+    }
+    for name in
+        [KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION]
+    {
+        headers.remove(name);
+    }
+}
+
+/// Removes identities that do not count: aliases of routing headers and what only we may set from everybody, the
+/// routing headers themselves from strangers.
+pub fn strip_identities(headers: &mut HeaderMap, routing: &RoutingHeaders, trusted: bool) {
+    let aliases: Vec<HeaderName> = headers.keys().filter(|name| routing.is_alias(name)).cloned().collect();
+    for name in aliases {
+        headers.remove(name);
+    }
+    for name in routing.ours() {
+        headers.remove(name);
+    }
+    if !trusted {
+        for name in routing.named() {
+            headers.remove(name);
+        }
+    }
+}
+
+/// The address of the client: the peer's, or, where the peer is trusted to forward, the last one in
+/// `X-Forwarded-For` (or `Forwarded`) that is not itself trusted.
+pub fn client_ip(headers: &HeaderMap, peer: IpAddr, forwarders: Option<&IpSet>) -> IpAddr {
+    let peer = peer.to_canonical();
+    let Some(forwarders) = forwarders.filter(|set| set.contains(peer)) else { return peer };
+    let listed: Vec<Option<IpAddr>> = if headers.contains_key(X_FORWARDED_FOR) {
+        elements(headers, &X_FORWARDED_FOR).map(parse_node).collect()
+    } else {
+        elements(headers, &FORWARDED).map(forwarded_for).collect()
+    };
+    let mut client = peer;
+    for address in listed.into_iter().rev() {
+        // What cannot be read ends what can be believed.
+        let Some(address) = address else { break };
+        client = address;
+        if !forwarders.contains(address) {
+            break;
+        }
+    }
+    client
+}
+
+fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let values = headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default());
+    values.flat_map(|value| value.split(',')).map(str::trim)
+}
+
+/// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:80`.
+fn parse_node(text: &str) -> Option<IpAddr> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let ip = bare.parse::<IpAddr>().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|node| node.ip()))?;
+    Some(ip.to_canonical())
+}
+
+fn forwarded_for(element: &str) -> Option<IpAddr> {
+    let pairs = element.split(';').filter_map(|pair| pair.split_once('='));
+    let (_, node) = pairs.into_iter().find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;
+    parse_node(node.trim().trim_matches('"'))
+}
+
+/// What we say of the client to the upstream.
+#[derive(Debug, Clone, Copy)]
+pub struct Forwarding<'a> {
+    /// Who is connected to us.
+    pub peer: IpAddr,
+    /// Whether the peer's own forwarding headers count.
+    pub trusted: bool,
+    /// Whether the client's connection is encrypted.
+    pub secure: bool,
+    /// The host that the client asked for.
+    pub host: &'a str,
+    /// The protocol that the client speaks.
+    pub version: Version,
+}
+
+/// Says whom the request is from: `X-Forwarded-For`, `-Proto`, `-Host`, `Forwarded`, `Via`. A trusted peer's lists are
+/// continued, a stranger's replaced.
+pub fn forward(headers: &mut HeaderMap, by: &Forwarding<'_>) {
+    let proto = if by.secure { "https" } else { "http" };
+    let mut text = String::with_capacity(64);
+    if !by.trusted {
+        for name in [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST, FORWARDED] {
+            headers.remove(name);
+        }
+    }
+    let peer = by.peer.to_canonical();
+    // Writing to a `String` cannot fail.
+    let _ = write!(text, "{peer}");
+    continue_list(headers, X_FORWARDED_FOR, &text);
+    if !headers.contains_key(X_FORWARDED_PROTO) {
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
+    }
+    if !headers.contains_key(X_FORWARDED_HOST)
+        && let Ok(host) = HeaderValue::from_str(by.host)
+        && !by.host.is_empty()
+    {
+        headers.insert(X_FORWARDED_HOST, host);
+    }
+    text.clear();
+    let _ = match peer {
+        IpAddr::V4(peer) => write!(text, "for={peer}"),
+        IpAddr::V6(peer) => write!(text, "for=\"[{peer}]\""),
+    };
+    if !by.host.is_empty() {
+        let quote = if by.host.contains([':', '%', '~']) { "\"" } else { "" };
+        let _ = write!(text, ";host={quote}{}{quote}", by.host);
+    }
+    let _ = write!(text, ";proto={proto}");
+    continue_list(headers, FORWARDED, &text);
+    via(headers, by.version);
+}
+
+/// Appends our own hop to `Via`.
+pub fn via(headers: &mut HeaderMap, version: Version) {
+    let hop = match version {
+        Version::HTTP_10 => "1.0 weir",
+        Version::HTTP_2 => "2 weir",
+        _ => "1.1 weir",
+    };
+    if headers.contains_key(VIA) {
+        continue_list(headers, VIA, hop);
+    } else {
+        headers.insert(VIA, HeaderValue::from_static(hop));
+    }
+}
+
+/// Appends `element` to the list in `name`, as one field.
+fn continue_list(headers: &mut HeaderMap, name: HeaderName, element: &str) {
+    let joined = if headers.contains_key(&name) {
+        let mut joined = Vec::new();
+        for value in headers.get_all(&name) {
+            joined.extend_from_slice(value.as_bytes());
+            joined.extend_from_slice(b", ");
+        }
+        joined.extend_from_slice(element.as_bytes());
+        HeaderValue::from_bytes(&joined)
+    } else {
+        HeaderValue::from_str(element)
+    };
+    if let Ok(value) = joined {
+        headers.insert(name, value);
+    }
+}
+
+/// The request's id: a trusted peer's, where it has a plain one, else `random` in hexadecimal.
+pub fn request_id(headers: &mut HeaderMap, trusted: bool, random: u128) -> HeaderValue {
+    let plain = |value: &&HeaderValue| {
+        (1..=MAX_REQUEST_ID).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
+    };
+    if trusted && let Some(given) = headers.get(X_REQUEST_ID).filter(plain) {
+        let given = given.clone();
+        headers.insert(X_REQUEST_ID, given.clone());
+        return given;
+    }
+    let made = HeaderValue::from_str(&format!("{random:032x}")).unwrap_or(HeaderValue::from_static("0"));
+    headers.insert(X_REQUEST_ID, made.clone());
+    made
+}
+
+/// Removes the cookie called `name` from every `Cookie` field; a field without cookies goes.
+pub fn remove_cookie(headers: &mut HeaderMap, name: &str) {
+    let is_it = |pair: &[u8]| {
+        let end = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
+        pair[..end].trim_ascii() == name.as_bytes()
+    };
+    let fields: Vec<HeaderValue> = headers.get_all(http::header::COOKIE).iter().cloned().collect();
+    if !fields.iter().any(|field| field.as_bytes().split(|byte| *byte == b';').any(is_it)) {
+        return;
+    }
+    headers.remove(http::header::COOKIE);
+    for field in fields {
+        let kept: Vec<&[u8]> = field
+            .as_bytes()
+            .split(|byte| *byte == b';')
+            .map(<[u8]>::trim_ascii)
+            .filter(|pair| !pair.is_empty() && !is_it(pair))
+            .collect();
+        if let (false, Ok(value)) = (kept.is_empty(), HeaderValue::from_bytes(&kept.join(&b"; "[..]))) {
+            headers.append(http::header::COOKIE, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(rows: &[(&'static str, &'static str)]) -> HeaderMap {
+        rows.iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect()
+    }
+
+    fn list(headers: &HeaderMap) -> Vec<(String, String)> {
+        let mut list: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+            .collect();
+        list.sort();
+        list
+    }
+
+    #[test]
+    fn hop_by_hop_headers_and_those_that_connection_names_are_removed() {
+        let mut headers = map(&[
+            ("connection", "keep-alive, X-Hop"),
+            ("connection", "host, content-length"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("te", "gzip, trailers"),
+            ("x-hop", "1"),
+            ("x-end", "2"),
+            ("host", "a"),
+            ("content-length", "3"),
+            ("proxy-authorization", "Basic x"),
+        ]);
+        strip_hop_by_hop(&mut headers);
+        let expected = [("content-length", "3"), ("host", "a"), ("te", "trailers"), ("x-end", "2")];
+        assert_eq!(list(&headers), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+
+    #[test]
+    fn stranger_loses_identities_and_nobody_keeps_aliases_or_our_header() {
+        let routing = RoutingHeaders::new(
+            [HeaderName::from_static("x-tenant-id")].into_iter(),
+            [HeaderName::from_static("x-weir-variant")].into_iter(),
+        );
+        let sent = [
+            ("x-tenant-id", "a"),
+            ("x_tenant_id", "b"),
+            ("x.tenant.id", "c"),
+            ("x-weir-variant", "canary"),
+            ("x_weir_variant", "canary"),
+            ("x_other", "d"),
+        ];
+        for (trusted, expected) in [(true, &["x-tenant-id", "x_other"][..]), (false, &["x_other"][..])] {
+            let mut headers = map(&sent);
+            strip_identities(&mut headers, &routing, trusted);
+            let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+            names.sort_unstable();
+            assert_eq!(names, expected, "trusted: {trusted}");
+        }
+    }
+
+    /// Peer, headers, the client that follows.
+    type Row<'a> = (&'a str, &'a [(&'static str, &'static str)], &'a str);
+
+    #[test]
+    fn client_is_the_last_untrusted_address_of_a_trusted_chain() {
+        let trust = IpSet::new(vec![IpSet::parse_network("10.0.0.0/8").unwrap()]);
+        let rows: &[Row] = &[
+            ("192.0.2.9", &[("x-forwarded-for", "1.1.1.1")], "192.0.2.9"),
+            ("10.0.0.1", &[("x-forwarded-for", "1.1.1.1")], "1.1.1.1"),
+            ("10.0.0.1", &[("x-forwarded-for", "6.6.6.6, 1.1.1.1, 10.0.0.2")], "1.1.1.1"),
+            ("10.0.0.1", &[("x-forwarded-for", "6.6.6.6"), ("x-forwarded-for", "1.1.1.1")], "1.1.1.1"),
+            ("10.0.0.1", &[("x-forwarded-for", "1.1.1.1, unknown, 10.0.0.2")], "10.0.0.2"),
+            ("10.0.0.1", &[("x-forwarded-for", "1.1.1.1:4711")], "1.1.1.1"),
+            ("10.0.0.1", &[("x-forwarded-for", "[2001:db8::1]:80")], "2001:db8::1"),
+            ("10.0.0.1", &[("x-forwarded-for", "10.0.0.3, 10.0.0.2")], "10.0.0.3"),
+            ("10.0.0.1", &[("forwarded", "for=1.1.1.1;proto=https, for=\"[2001:db8::2]:1\"")], "2001:db8::2"),
+            ("10.0.0.1", &[], "10.0.0.1"),
+            ("::ffff:10.0.0.1", &[("x-forwarded-for", "1.1.1.1")], "1.1.1.1"),
+        ];
+        for (peer, headers, expected) in rows {
+            let found = client_ip(&map(headers), peer.parse().unwrap(), Some(&trust));
+            assert_eq!(found, expected.parse::<IpAddr>().unwrap(), "{peer} {headers:?}");
+        }
+        let found = client_ip(&map(&[("x-forwarded-for", "1.1.1.1")]), "10.0.0.1".parse().unwrap(), None);
+        assert_eq!(found, "10.0.0.1".parse::<IpAddr>().unwrap(), "without trust nobody forwards");
+    }
+
+    #[test]
+    fn forwarding_headers_are_continued_for_a_trusted_peer_and_replaced_for_a_stranger() {
+        let sent = [
+            ("x-forwarded-for", "1.1.1.1"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "shop"),
+            ("forwarded", "for=1.1.1.1"),
+            ("via", "1.1 edge"),
+        ];
+        let by = |trusted| Forwarding {
+            peer: "2001:db8::1".parse().unwrap(),
+            trusted,
+            secure: false,
+            host: "cart:8080",
+            version: Version::HTTP_2,
+        };
+        let rows = [
+            (true, "1.1.1.1, 2001:db8::1", "https", "shop", "for=1.1.1.1, "),
+            (false, "2001:db8::1", "http", "cart:8080", ""),
+        ];
+        for (trusted, chain, proto, host, before) in rows {
+            let mut headers = map(&sent);
+            forward(&mut headers, &by(trusted));
+            assert_eq!(headers[X_FORWARDED_FOR], chain);
+            assert_eq!(headers[X_FORWARDED_PROTO], proto);
+            assert_eq!(headers[X_FORWARDED_HOST], host);
+            let ours = format!("{before}for=\"[2001:db8::1]\";host=\"cart:8080\";proto=http");
+            assert_eq!(headers[FORWARDED], ours);
+            assert_eq!(headers[VIA], "1.1 edge, 2 weir");
+        }
+    }
+
+    #[test]
+    fn request_id_of_a_trusted_peer_is_kept_when_it_is_plain() {
+        let rows = [("abc-1", true, true), ("abc-1", false, false), ("a b", true, false), ("", true, false)];
+        for (given, trusted, kept) in rows {
+            let mut headers = map(&[("x-request-id", given)]);
+            let id = request_id(&mut headers, trusted, 7);
+            assert_eq!(id == given, kept, "{given:?} {trusted}");
+            assert_eq!(headers[X_REQUEST_ID], id);
+        }
+    }
+
+    #[test]
+    fn one_cookie_is_removed_and_the_others_stay() {
+        let rows = [
+            (&["a=1; force=x; b=2"][..], &["a=1; b=2"][..]),
+            (&["force=x"], &[]),
+            (&["a=1", "force=x", "b=2"], &["a=1", "b=2"]),
+            (&["forced=1"], &["forced=1"]),
+        ];
+        for (sent, expected) in rows {
+            let mut headers = HeaderMap::new();
+            for field in sent {
+                headers.append("cookie", HeaderValue::from_static(field));
+            }
+            remove_cookie(&mut headers, "force");
+            let left: Vec<_> = headers.get_all("cookie").iter().collect();
+            assert_eq!(left, expected, "{sent:?}");
+        }
+    }
+}

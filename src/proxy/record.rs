@@ -1,0 +1,217 @@
+//! What is counted and logged of a request, gathered on its way and closed once, when its last byte has gone or its
+//! end is known otherwise.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderValue, Method, StatusCode, Uri, Version};
+use tokio::time::Instant;
+
+use super::Failure;
+use super::worker::Serving;
+use crate::logic::split::{Assignment, Reason};
+use crate::telemetry::{self, Cause, TargetId};
+
+/// What is gathered of a request.
+#[derive(Debug)]
+pub struct Record {
+    metrics: Rc<telemetry::Worker>,
+    serving: Rc<Serving>,
+    started: Instant,
+    /// The route, an index into the snapshot's.
+    pub route: Option<usize>,
+    /// The destination's labels; `None` until one is known.
+    pub target: Option<TargetId>,
+    /// The assignment, on a split's route.
+    pub assignment: Option<Assignment>,
+    /// Why the variant was chosen; after a fall-back no longer what the assignment says.
+    pub reason: Option<Reason>,
+    /// The variant that serves, an index into the split's.
+    pub variant: Option<usize>,
+    /// The endpoint that answered, or was tried last.
+    pub endpoint: Option<Arc<str>>,
+    /// Attempts made.
+    pub attempts: u32,
+    /// From the request head sent to the response head received.
+    pub upstream_duration: Option<Duration>,
+    /// What the client was told.
+    pub status: StatusCode,
+    /// Bytes of the response body sent on.
+    pub response_bytes: u64,
+    /// Whether an upstream holds this request in its count of active ones.
+    active: Option<TargetId>,
+    head: Option<Box<Head>>,
+    closed: bool,
+}
+
+/// What only the access log needs of the request's head.
+#[derive(Debug)]
+pub struct Head {
+    /// The method.
+    pub method: Method,
+    /// The target.
+    pub uri: Uri,
+    /// The version.
+    pub version: Version,
+    /// The host asked for.
+    pub host: String,
+    /// The request's id.
+    pub request_id: HeaderValue,
+    /// The client.
+    pub client_ip: IpAddr,
+    /// The listener's name.
+    pub listener: Arc<crate::config::model::Listener>,
+}
+
+impl Record {
+    /// The record of a request that began now.
+    pub fn new(metrics: Rc<telemetry::Worker>, serving: Rc<Serving>) -> Self {
+        Self {
+            metrics,
+            serving,
+            started: Instant::now(),
+            route: None,
+            target: None,
+            assignment: None,
+            reason: None,
+            variant: None,
+            endpoint: None,
+            attempts: 0,
+            upstream_duration: None,
+            status: StatusCode::OK,
+            response_bytes: 0,
+            active: None,
+            head: None,
+            closed: false,
+        }
+    }
+
+    /// Keeps the head's fields for the access log; called only where it is on.
+    pub fn keep(&mut self, head: Head) {
+        self.head = Some(Box::new(head));
+    }
+
+    /// When the request began.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// The request goes to `target`'s upstream from now on.
+    pub fn enter(&mut self, target: TargetId) {
+        self.leave();
+        self.metrics.request_started(target);
+        self.active = Some(target);
+        self.target = Some(target);
+    }
+
+    fn leave(&mut self) {
+        if let Some(target) = self.active.take() {
+            self.metrics.request_ended(target);
+        }
+    }
+
+    /// The response broke off after its head: the endpoint's failure.
+    pub fn broke_off(&self, cause: Cause) {
+        if let Some(target) = self.active {
+            self.metrics.upstream_failed(target, cause);
+        }
+    }
+
+    /// Counts and logs the request. `failure` is what went wrong, if anything did.
+    pub fn close(mut self: Box<Self>, request_bytes: u64, failure: Option<Failure>) {
+        self.finish(request_bytes, failure);
+    }
+
+    fn finish(&mut self, request_bytes: u64, failure: Option<Failure>) {
+        self.closed = true;
+        let whole = self.started.elapsed();
+        if let Some(failure) = failure {
+            self.metrics.error(failure.code(), failure.blame());
+        }
+        if let Some(target) = self.target {
+            if self.active.is_some() {
+                let code = self.status.as_u16();
+                let (request, response) = (request_bytes, self.response_bytes);
+                self.metrics.request_finished(target, code, self.reason, whole, request, response);
+            } else {
+                self.metrics.answered(target, whole);
+            }
+        }
+        self.leave();
+        self.log(whole, request_bytes, failure);
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the access log tells when a request ended")]
+    fn log(&self, whole: Duration, request_bytes: u64, failure: Option<Failure>) {
+        let (Some(log), Some(head)) = (&self.serving.snapshot.access_log, &self.head) else { return };
+        let route = self.route.and_then(|route| self.serving.snapshot.routes.get(route));
+        let split = route.and_then(|route| match &route.plan {
+            crate::state::Plan::Split { split, arms } => Some((&split.split, arms)),
+            _ => None,
+        });
+        let variant = self.variant;
+        let arm = route.and_then(|route| match (&route.plan, variant) {
+            (crate::state::Plan::Split { arms, .. }, Some(variant)) => arms.get(variant),
+            (crate::state::Plan::Upstream(arm), _) => Some(arm),
+            _ => None,
+        });
+        let upstream = arm.and_then(|arm| self.serving.snapshot.upstreams.get(arm.upstream));
+        let assignment = self.assignment.as_ref();
+        let rule = split.zip(assignment.and_then(|assignment| assignment.rule));
+        log.record(&telemetry::Record {
+            time: std::time::SystemTime::now(),
+            request_id: head.request_id.as_bytes(),
+            client_ip: head.client_ip,
+            listener: head.listener.name.as_str(),
+            protocol: protocol(head.version),
+            method: head.method.as_str().as_bytes(),
+            host: head.host.as_bytes(),
+            path: head.uri.path().as_bytes(),
+            status: self.status.as_u16(),
+            route: route.map_or("", |route| &*route.name),
+            split: split.map_or("", |(split, _)| split.name.as_str()),
+            variant: split
+                .zip(variant)
+                .and_then(|((split, _), index)| split.variants.get(index))
+                .map_or("", |variant| variant.name.as_str()),
+            reason: self.reason,
+            rule: rule
+                .and_then(|((split, _), index)| split.rules.get(index))
+                .map_or("", |rule| rule.name.as_str()),
+            position: assignment.and_then(|assignment| assignment.position),
+            unit: assignment
+                .and_then(|assignment| assignment.key.as_ref())
+                .filter(|_| log.unit_key())
+                .map(crate::types::UnitKey::as_bytes),
+            upstream: upstream.map_or("", |upstream| upstream.settings.name.as_str()),
+            endpoint: self.endpoint.as_deref().unwrap_or_default(),
+            attempts: self.attempts,
+            duration: whole,
+            upstream_duration: self.upstream_duration,
+            request_bytes,
+            response_bytes: self.response_bytes,
+            error: failure.map(Failure::code),
+            blame: failure.map(Failure::blame),
+        });
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        // Given up before there was a response: the client went away.
+        if !self.closed {
+            self.status = Failure::ClientAborted.status();
+            self.finish(0, Some(Failure::ClientAborted));
+        }
+    }
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2",
+        _ => "HTTP/1.1",
+    }
+}

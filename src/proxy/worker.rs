@@ -1,0 +1,110 @@
+//! What one worker thread owns: its copy of the snapshot, its connections to upstreams, its metric cells.
+
+use std::cell::RefCell;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::config::model;
+use crate::state::{Current, Snapshot};
+use crate::telemetry;
+use crate::types::Generation;
+use crate::upstream::{Local, Upstream};
+
+/// What one worker thread owns.
+#[derive(Debug)]
+pub struct Worker {
+    current: Arc<Current>,
+    /// The worker's metric cells.
+    pub metrics: Rc<telemetry::Worker>,
+    view: RefCell<Rc<Serving>>,
+    random: RefCell<fastrand::Rng>,
+}
+
+/// A snapshot and this worker's connections for it.
+#[derive(Debug)]
+pub struct Serving {
+    /// The snapshot.
+    pub snapshot: Arc<Snapshot>,
+    /// The connections, in the order of [`Snapshot::upstreams`].
+    pub upstreams: Vec<Rc<Local>>,
+}
+
+/// Where a request came in: known once a connection.
+#[derive(Debug, Clone)]
+pub struct Downstream {
+    /// The listener as it was when the connection was accepted.
+    pub listener: Arc<model::Listener>,
+    /// Who is connected; a Unix socket counts as loopback.
+    pub peer: IpAddr,
+    /// Whether the connection is encrypted.
+    pub secure: bool,
+}
+
+impl Worker {
+    /// A worker that serves what `current` holds.
+    pub fn new(current: Arc<Current>, metrics: Rc<telemetry::Worker>) -> Self {
+        let snapshot = current.load();
+        let upstreams = snapshot
+            .upstreams
+            .iter()
+            .map(|upstream| Rc::new(Local::new(Arc::clone(upstream), Rc::clone(&metrics))))
+            .collect();
+        let view = RefCell::new(Rc::new(Serving { snapshot, upstreams }));
+        Self { current, metrics, view, random: RefCell::new(fastrand::Rng::new()) }
+    }
+
+    /// What serves now. A request takes it once.
+    pub fn serving(&self) -> Rc<Serving> {
+        let seen: Generation = self.view.borrow().snapshot.generation;
+        if self.current.generation() != seen {
+            self.reconcile();
+        }
+        Rc::clone(&self.view.borrow())
+    }
+
+    /// Takes over the current snapshot; upstreams that stay keep their connections.
+    fn reconcile(&self) {
+        let snapshot = self.current.load();
+        let former = Rc::clone(&self.view.borrow());
+        let local = |upstream: &Arc<Upstream>| {
+            let kept = former.upstreams.iter().find(|local| Arc::ptr_eq(local.shared(), upstream));
+            kept.map_or_else(
+                || Rc::new(Local::new(Arc::clone(upstream), Rc::clone(&self.metrics))),
+                Rc::clone,
+            )
+        };
+        let upstreams = snapshot.upstreams.iter().map(local).collect();
+        self.view.replace(Rc::new(Serving { snapshot, upstreams }));
+    }
+
+    /// Closes connections to upstreams that have been idle for too long, and lets go of those no longer configured.
+    pub fn close_idle(&self) {
+        let now = Instant::now();
+        for upstream in &self.serving().upstreams {
+            upstream.close_idle(now);
+        }
+    }
+
+    /// 64 random bits: for balancing.
+    pub fn random(&self) -> u64 {
+        self.random.borrow_mut().u64(..)
+    }
+
+    /// 128 random bits: for request ids and keyless draws. (Session ids come from [`secret_bits`].)
+    pub fn random_wide(&self) -> u128 {
+        self.random.borrow_mut().u128(..)
+    }
+}
+
+/// 128 bits that nobody can guess, from the operating system: for minted session ids. Drawn rarely.
+pub fn secret_bits() -> u128 {
+    let mut bytes = [0u8; 16];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => u128::from_le_bytes(bytes),
+        // Without entropy of the system, what the process has; the id is a cohort, not a credential.
+        Err(_) => fastrand::u128(..),
+    }
+}

@@ -1,0 +1,188 @@
+//! What a request reads: taken once, never looked at again.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use http::HeaderName;
+
+use crate::config::{Config, model};
+use crate::logic::route::Table;
+use crate::telemetry::{AccessLog, TargetId};
+use crate::types::{Generation, ListenerName};
+use crate::upstream::Upstream;
+
+/// A configuration made ready to serve.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Its number.
+    pub generation: Generation,
+    /// The configuration that it was built from.
+    pub config: Arc<Config>,
+    /// The route look-up.
+    pub table: Table,
+    /// What happens on each route, in file order.
+    pub routes: Vec<RouteEntry>,
+    /// The upstreams, in file order; their connections are the workers'.
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// The headers that carry identity.
+    pub routing_headers: RoutingHeaders,
+    /// The access log, when it is on.
+    pub access_log: Option<Arc<AccessLog>>,
+}
+
+/// What happens on a route.
+#[derive(Debug)]
+pub struct RouteEntry {
+    /// The route as configured.
+    pub route: Arc<model::Route>,
+    /// Its name, as a label.
+    pub name: Arc<str>,
+    /// What is to be done.
+    pub plan: Plan,
+}
+
+/// What is to be done with a request of a route.
+#[derive(Debug)]
+pub enum Plan {
+    /// Draw a variant.
+    Split {
+        /// The split.
+        split: Arc<model::SplitConfig>,
+        /// Where each variant goes, in the order of the split's variants.
+        arms: Vec<Arm>,
+    },
+    /// Forward.
+    Upstream(Arm),
+    /// Answer without an upstream: a redirect or a response of our own.
+    Answer(TargetId),
+}
+
+/// One destination of a route.
+#[derive(Debug, Clone)]
+pub struct Arm {
+    /// Its labels, interned.
+    pub target: TargetId,
+    /// The upstream, an index into [`Snapshot::upstreams`].
+    pub upstream: usize,
+}
+
+impl Snapshot {
+    /// The index of the listener called `name`; `None` when it is no longer configured (its connections drain).
+    pub fn listener(&self, name: &ListenerName) -> Option<usize> {
+        self.config.listeners.iter().position(|listener| listener.name == *name)
+    }
+}
+
+/// The headers that carry identity: named by a key, a condition or an override. Strangers' ones are removed, and so are
+/// everybody's aliases of them, for many servers take `x_tenant_id` and `x.tenant.id` for `x-tenant-id`.
+#[derive(Debug, Default)]
+pub struct RoutingHeaders {
+    named: Vec<HeaderName>,
+    ours: Vec<HeaderName>,
+    canonical: HashSet<Box<[u8]>>,
+}
+
+/// `name` with its separators made one.
+fn canonical(name: &str) -> Box<[u8]> {
+    name.bytes().map(|byte| if matches!(byte, b'_' | b'.') { b'-' } else { byte }).collect()
+}
+
+/// Headers that a condition may name but that are needed to understand the message at all.
+const KEPT: [HeaderName; 5] = [
+    http::header::HOST,
+    http::header::CONTENT_LENGTH,
+    http::header::CONTENT_TYPE,
+    http::header::COOKIE,
+    http::header::TRAILER,
+];
+
+impl RoutingHeaders {
+    /// `named` are the headers that routing reads, `ours` those that only we may set.
+    pub fn new(named: impl Iterator<Item = HeaderName>, ours: impl Iterator<Item = HeaderName>) -> Self {
+        let unique = |names: &mut dyn Iterator<Item = HeaderName>| {
+            let mut seen = HashSet::new();
+            names.filter(|name| !KEPT.contains(name) && seen.insert(name.clone())).collect::<Vec<_>>()
+        };
+        let named = unique(&mut { named });
+        let ours = unique(&mut { ours });
+        let canonical = named.iter().chain(&ours).map(|name| canonical(name.as_str())).collect();
+        Self { named, ours, canonical }
+    }
+
+    /// The headers that routing reads: they count from trusted peers only.
+    pub fn named(&self) -> &[HeaderName] {
+        &self.named
+    }
+
+    /// The headers that only we may set: they count from nobody.
+    pub fn ours(&self) -> &[HeaderName] {
+        &self.ours
+    }
+
+    /// Whether `name` is another spelling of one of the headers, and not one of them itself.
+    pub fn is_alias(&self, name: &HeaderName) -> bool {
+        let text = name.as_str();
+        !self.canonical.is_empty()
+            && text.bytes().any(|byte| matches!(byte, b'_' | b'.'))
+            && self.canonical.contains(&canonical(text))
+            && !self.named.contains(name)
+            && !self.ours.contains(name)
+    }
+}
+
+/// The current snapshot. A worker keeps its own `Arc` and looks only at the generation.
+#[derive(Debug)]
+pub struct Current {
+    generation: AtomicU64,
+    snapshot: ArcSwap<Snapshot>,
+}
+
+impl Current {
+    /// The first snapshot.
+    pub fn new(snapshot: Snapshot) -> Self {
+        Self { generation: AtomicU64::new(snapshot.generation.0), snapshot: ArcSwap::from_pointee(snapshot) }
+    }
+
+    /// The generation of the current snapshot: a relaxed look, one plain load on the hot path.
+    pub fn generation(&self) -> Generation {
+        Generation(self.generation.load(Ordering::Relaxed))
+    }
+
+    /// The current snapshot.
+    pub fn load(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Replaces the snapshot, then announces its generation: who sees the number finds the snapshot.
+    pub(super) fn store(&self, snapshot: Arc<Snapshot>) {
+        let generation = snapshot.generation.0;
+        self.snapshot.store(snapshot);
+        self.generation.store(generation, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alias_of_a_routing_header_is_recognised_and_the_header_itself_is_not() {
+        let named = ["x-tenant-id", "host"].map(HeaderName::from_static);
+        let headers =
+            RoutingHeaders::new(named.into_iter(), [HeaderName::from_static("x-weir-variant")].into_iter());
+        assert_eq!(headers.named(), [HeaderName::from_static("x-tenant-id")], "host is never stripped");
+        for (name, alias) in [
+            ("x_tenant_id", true),
+            ("x.tenant-id", true),
+            ("x_weir_variant", true),
+            ("x-tenant-id", false),
+            ("x-weir-variant", false),
+            ("x_other", false),
+            ("x-tenant-idd", false),
+        ] {
+            assert_eq!(headers.is_alias(&HeaderName::from_static(name)), alias, "{name}");
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! HTTP/1.1 to an endpoint: connections one request at a time, kept in a LIFO list between requests.
+
+use std::cell::{Cell, RefCell};
+use std::error::Error;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::time::Instant;
+
+use super::connect::connect;
+use super::local::{Endpoint, Interim, SendError, SendErrorKind, within};
+use super::{Inbound, Upload};
+use crate::telemetry::ConnectionEvent;
+
+/// The sending half of a connection.
+#[derive(Debug)]
+pub struct Sender {
+    requests: http1::SendRequest<Upload>,
+    /// Whether it waits in the pool; shared with its driver, so that its end is counted from where it was.
+    pooled: Rc<Cell<bool>>,
+}
+
+/// How many connections that are still finishing their last exchange a request passes over before it makes a new one.
+const LOOK: usize = 4;
+
+/// The largest response head that is accepted.
+const MAX_RESPONSE_HEAD: usize = 256 * 1024;
+
+/// The idle connections to one endpoint, the last used first.
+#[derive(Debug, Default)]
+pub struct Pool {
+    idle: RefCell<Vec<Idle>>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    sender: Sender,
+    since: Instant,
+}
+
+impl Pool {
+    /// Keeps `sender` for the next request, unless its connection is closed.
+    pub(super) fn put(&self, sender: Sender, endpoint: &Endpoint) {
+        if !sender.requests.is_closed() {
+            sender.pooled.set(true);
+            endpoint.event(ConnectionEvent::Idle);
+            self.idle.borrow_mut().push(Idle { sender, since: Instant::now() });
+        }
+    }
+
+    /// The idle connection that was used last, if one is usable.
+    fn take(&self, endpoint: &Endpoint) -> Option<Sender> {
+        let mut idle = self.idle.borrow_mut();
+        let mut index = idle.len();
+        let mut looks = 0;
+        while index > 0 && looks < LOOK {
+            index -= 1;
+            let requests = &idle[index].sender.requests;
+            if requests.is_closed() {
+                idle.remove(index);
+            } else if requests.is_ready() {
+                let Idle { sender, .. } = idle.remove(index);
+                sender.pooled.set(false);
+                endpoint.event(ConnectionEvent::Busy);
+                return Some(sender);
+            } else {
+                looks += 1;
+            }
+        }
+        None
+    }
+
+    /// Closes connections idle for longer than `limit`.
+    pub(super) fn close_idle(&self, now: Instant, limit: Duration) {
+        self.idle.borrow_mut().retain(|idle| {
+            !idle.sender.requests.is_closed() && now.saturating_duration_since(idle.since) < limit
+        });
+    }
+}
+
+/// Sends `request` over an idle or a new connection and waits for the response's head.
+pub(super) async fn send(
+    endpoint: &Rc<Endpoint>,
+    mut request: Request<Upload>,
+    interim: Option<Interim>,
+) -> Result<(Response<Inbound>, Sender), SendError> {
+    let upload = request.body().state();
+    let limit = endpoint.upstream.settings.response_timeout;
+    if let Some(interim) = interim {
+        hyper::ext::on_informational(&mut request, move |response| {
+            let mut copy = Response::new(());
+            *copy.status_mut() = response.status();
+            copy.headers_mut().clone_from(response.headers());
+            // A full queue drops the interim response, which is advisory.
+            let _ = interim.try_send(copy);
+        });
+    }
+    loop {
+        let (mut sender, reused) = match endpoint.http1.take(endpoint) {
+            Some(sender) => (sender, true),
+            None => match open(endpoint).await {
+                Ok(sender) => (sender, false),
+                Err(kind) => return Err(SendError { kind, unsent: Some(Box::new(request)) }),
+            },
+        };
+        let sent = match within(sender.requests.try_send_request(request), &upload, limit).await {
+            Ok(sent) => sent,
+            Err(kind) => return Err(SendError { kind, unsent: None }),
+        };
+        match sent {
+            Ok(response) => return Ok((response.map(Inbound::from), sender)),
+            Err(mut error) => match error.take_message() {
+                // The connection had closed before a byte was written: the next one, or a new one.
+                Some(unsent) if reused => request = unsent,
+                unsent => {
+                    let kind = classify(error.into_error());
+                    return Err(SendError { kind, unsent: unsent.map(Box::new) });
+                }
+            },
+        }
+    }
+}
+
+fn classify(error: hyper::Error) -> SendErrorKind {
+    if error.is_parse() || error.is_parse_status() || error.is_parse_too_large() {
+        SendErrorKind::Protocol(Box::new(error) as Box<dyn Error>)
+    } else {
+        SendErrorKind::Reset(Box::new(error))
+    }
+}
+
+async fn open(endpoint: &Rc<Endpoint>) -> Result<Sender, SendErrorKind> {
+    let io = connect(&endpoint.resolved.address, endpoint.upstream.settings.connect_timeout).await?;
+    let (requests, connection) = http1::Builder::new()
+        .max_header_size(MAX_RESPONSE_HEAD)
+        .handshake(TokioIo::new(io))
+        .await
+        .map_err(|error| SendErrorKind::Reset(Box::new(error)))?;
+    endpoint.event(ConnectionEvent::Connected);
+    let pooled = Rc::new(Cell::new(false));
+    let sender = Sender { requests, pooled: Rc::clone(&pooled) };
+    let endpoint = Rc::clone(endpoint);
+    super::drive(async move {
+        // Its failure reaches the request that was on it.
+        let _ = connection.await;
+        let closed = if pooled.get() { ConnectionEvent::IdleClosed } else { ConnectionEvent::Closed };
+        endpoint.event(closed);
+    });
+    Ok(sender)
+}

@@ -1,0 +1,283 @@
+//! HTTP/2 to an endpoint by prior knowledge: few connections, many streams; and sending a body on a stream with flow
+//! control, which the front uses for its responses too.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::{self, ResponseFuture, SendRequest};
+use h2::{Reason, SendStream};
+use http::{HeaderMap, Request, Response, Version, header};
+use http_body::Body;
+use tokio::time::Instant;
+
+use super::connect::connect;
+use super::local::{Endpoint, Interim, SendError, SendErrorKind, within};
+use super::{Inbound, Upload};
+use crate::telemetry::ConnectionEvent;
+
+/// Connections per endpoint and worker; beyond them requests wait for a free stream.
+const MAX_CONNECTIONS: usize = 8;
+/// Our receive windows: one stream may fill a fast path, all together are bounded.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+/// How much of a body may wait inside the library for the socket, a stream.
+const SEND_BUFFER: usize = 256 * 1024;
+const MAX_RESPONSE_HEAD: u32 = 256 * 1024;
+
+/// The connections to one endpoint.
+#[derive(Debug, Default)]
+pub struct Pool {
+    connections: RefCell<Vec<Rc<Connection>>>,
+    /// Held while a connection is made, so that a burst makes one and not many.
+    dialing: tokio::sync::Mutex<()>,
+}
+
+struct Connection {
+    sender: SendRequest<Bytes>,
+    streams: Cell<usize>,
+    closed: Cell<bool>,
+    used: Cell<Instant>,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("closed", &self.closed).finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    fn has_room(&self) -> bool {
+        !self.closed.get() && self.streams.get() < self.sender.current_max_send_streams()
+    }
+}
+
+/// One stream of a connection, counted for as long as its exchange lasts.
+#[derive(Debug)]
+pub struct Hold(Rc<Connection>);
+
+impl Hold {
+    fn new(connection: &Rc<Connection>) -> Self {
+        connection.streams.set(connection.streams.get() + 1);
+        Self(Rc::clone(connection))
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.streams.set(self.0.streams.get().saturating_sub(1));
+        self.0.used.set(Instant::now());
+    }
+}
+
+impl Pool {
+    /// Closes connections without streams that have not been used for `limit`.
+    pub(super) fn close_idle(&self, now: Instant, limit: Duration) {
+        self.connections.borrow_mut().retain(|connection| {
+            let idle = connection.streams.get() == 0
+                && now.saturating_duration_since(connection.used.get()) >= limit;
+            !connection.closed.get() && !idle
+        });
+    }
+
+    fn with_room(&self) -> Option<Hold> {
+        let mut connections = self.connections.borrow_mut();
+        connections.retain(|connection| !connection.closed.get());
+        connections.iter().rev().find(|connection| connection.has_room()).map(Hold::new)
+    }
+
+    /// A connection to wait on when there are as many as there may be.
+    fn least_loaded(&self) -> Option<Hold> {
+        let connections = self.connections.borrow();
+        if connections.len() < MAX_CONNECTIONS {
+            return None;
+        }
+        connections.iter().min_by_key(|connection| connection.streams.get()).map(Hold::new)
+    }
+
+    async fn acquire(&self, endpoint: &Rc<Endpoint>) -> Result<Hold, SendErrorKind> {
+        if let Some(hold) = self.with_room() {
+            return Ok(hold);
+        }
+        let _dialing = self.dialing.lock().await;
+        if let Some(hold) = self.with_room().or_else(|| self.least_loaded()) {
+            return Ok(hold);
+        }
+        let io = connect(&endpoint.resolved.address, endpoint.upstream.settings.connect_timeout).await?;
+        let (sender, driver) = client::Builder::new()
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buffer_size(SEND_BUFFER)
+            .max_header_list_size(MAX_RESPONSE_HEAD)
+            .enable_push(false)
+            .handshake(io)
+            .await
+            .map_err(|error| SendErrorKind::Reset(Box::new(error)))?;
+        let connection = Rc::new(Connection {
+            sender,
+            streams: Cell::new(0),
+            closed: Cell::new(false),
+            used: Cell::new(Instant::now()),
+        });
+        self.connections.borrow_mut().push(Rc::clone(&connection));
+        endpoint.event(ConnectionEvent::Connected);
+        let hold = Hold::new(&connection);
+        let endpoint = Rc::clone(endpoint);
+        super::drive(async move {
+            // Its failure reaches the requests that were on it.
+            let _ = driver.await;
+            connection.closed.set(true);
+            endpoint.event(ConnectionEvent::Closed);
+        });
+        Ok(hold)
+    }
+}
+
+/// Sends `request` on a stream and waits for the response's head.
+pub(super) async fn send(
+    endpoint: &Rc<Endpoint>,
+    request: Request<Upload>,
+    interim: Option<Interim>,
+) -> Result<(Response<Inbound>, Hold), SendError> {
+    let upload = request.body().state();
+    let limit = endpoint.upstream.settings.response_timeout;
+    let unsent = |kind, request| SendError { kind, unsent: Some(Box::new(request)) };
+    let hold = match endpoint.http2.acquire(endpoint).await {
+        Ok(hold) => hold,
+        Err(kind) => return Err(unsent(kind, request)),
+    };
+    let mut sender = match tokio::time::timeout(limit, hold.0.sender.clone().ready()).await {
+        Ok(Ok(sender)) => sender,
+        Ok(Err(error)) => return Err(unsent(classify(error), request)),
+        Err(_) => return Err(unsent(SendErrorKind::Timeout, request)),
+    };
+    let (mut head, body) = request.into_parts();
+    head.version = Version::HTTP_2;
+    let end = body.is_end_stream();
+    let (response, stream) = match sender.send_request(Request::from_parts(head, ()), end) {
+        Ok(sent) => sent,
+        Err(error) => return Err(SendError { kind: classify(error), unsent: None }),
+    };
+    if !end {
+        super::drive(async move {
+            // Why it broke off stands in the upload's state; the peer is told by the reset.
+            let _ = send_body(body, stream).await;
+        });
+    }
+    match within(final_response(response, interim), &upload, limit).await {
+        Ok(Ok(response)) => {
+            let length = content_length(response.headers());
+            Ok((response.map(|stream| Inbound::http2(stream, length)), hold))
+        }
+        Ok(Err(error)) => Err(SendError { kind: classify(error), unsent: None }),
+        Err(kind) => Err(SendError { kind, unsent: None }),
+    }
+}
+
+async fn final_response(
+    mut response: ResponseFuture,
+    interim: Option<Interim>,
+) -> Result<Response<h2::RecvStream>, h2::Error> {
+    poll_fn(|cx| {
+        if let Some(interim) = &interim {
+            while let Poll::Ready(Some(Ok(early))) = response.poll_informational(cx) {
+                // A full queue drops the interim response, which is advisory.
+                let _ = interim.try_send(early);
+            }
+        }
+        Pin::new(&mut response).poll(cx)
+    })
+    .await
+}
+
+fn classify(error: h2::Error) -> SendErrorKind {
+    let protocol = error.is_library() && error.reason() == Some(Reason::PROTOCOL_ERROR);
+    if protocol { SendErrorKind::Protocol(Box::new(error)) } else { SendErrorKind::Reset(Box::new(error)) }
+}
+
+/// The value of a valid `content-length`.
+pub fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Why a body was not sent whole.
+#[derive(Debug)]
+pub enum BodyError<E> {
+    /// The body itself broke off; the stream was reset.
+    Body(E),
+    /// The peer does not want it.
+    Stream(h2::Error),
+}
+
+/// Sends `body` on `stream`, never more than the peer's windows allow, with its trailers. The stream is reset when the
+/// body breaks off.
+///
+/// # Errors
+/// [`BodyError`], after the stream was ended one way or the other.
+pub async fn send_body<B: Body<Data = Bytes>>(
+    body: B,
+    mut stream: SendStream<Bytes>,
+) -> Result<(), BodyError<B::Error>> {
+    let mut body = pin!(body);
+    loop {
+        let frame = poll_fn(|cx| {
+            if let Poll::Ready(reset) = stream.poll_reset(cx) {
+                return Poll::Ready(Err(match reset {
+                    Ok(reason) => h2::Error::from(reason),
+                    Err(error) => error,
+                }));
+            }
+            body.as_mut().poll_frame(cx).map(Ok)
+        })
+        .await
+        .map_err(BodyError::Stream)?;
+        match frame {
+            None => return stream.send_data(Bytes::new(), true).map_err(BodyError::Stream),
+            Some(Err(error)) => {
+                stream.send_reset(Reason::CANCEL);
+                return Err(BodyError::Body(error));
+            }
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => {
+                    let end = body.is_end_stream();
+                    send_data(&mut stream, data, end).await.map_err(BodyError::Stream)?;
+                    if end {
+                        return Ok(());
+                    }
+                }
+                Err(frame) => {
+                    if let Ok(trailers) = frame.into_trailers() {
+                        return stream.send_trailers(trailers).map_err(BodyError::Stream);
+                    }
+                }
+            },
+        }
+    }
+}
+
+async fn send_data(stream: &mut SendStream<Bytes>, mut data: Bytes, end: bool) -> Result<(), h2::Error> {
+    while !data.is_empty() {
+        stream.reserve_capacity(data.len());
+        let capacity = poll_fn(|cx| {
+            if let Poll::Ready(reset) = stream.poll_reset(cx) {
+                return Poll::Ready(Err(reset.map_or_else(|error| error, h2::Error::from)));
+            }
+            if stream.capacity() > 0 {
+                return Poll::Ready(Ok(stream.capacity()));
+            }
+            match ready!(stream.poll_capacity(cx)) {
+                Some(capacity) => Poll::Ready(capacity),
+                None => Poll::Ready(Err(h2::Error::from(Reason::CANCEL))),
+            }
+        })
+        .await?;
+        let part = data.split_to(capacity.min(data.len()));
+        let last = end && data.is_empty();
+        stream.send_data(part, last)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,200 @@
+//! The proxy as a process: how it starts, what it says when it cannot, and how it ends.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::support::raw::{Client, Scripted, status};
+use crate::support::{PATIENCE, Upstream};
+use tokio::io::AsyncWriteExt;
+
+/// A proxy as a process of its own; ended when dropped.
+struct Process {
+    child: Child,
+    address: SocketAddr,
+    log: std::sync::mpsc::Receiver<String>,
+    _folder: tempfile::TempDir,
+}
+
+impl Process {
+    fn start(rest: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weir.yaml");
+        std::fs::write(&path, format!("workers: 2\nlisteners: [{{ bind: 127.0.0.1:0 }}]\n{rest}")).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_weir"))
+            .args(["run", "--config"])
+            .arg(&path)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (said, log) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                // The test may be over.
+                let _ = said.send(line);
+            }
+        });
+        let address = loop {
+            let line = log.recv_timeout(PATIENCE).expect("the proxy says where it listens");
+            if let Some((_, address)) = line.split_once("address=") {
+                break address.trim().parse().unwrap();
+            }
+        };
+        Self { child, address, log, _folder: folder }
+    }
+
+    fn signal(&self, name: &str) {
+        let sent =
+            Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    async fn says(&self, text: &str) -> String {
+        loop {
+            match self.log.try_recv() {
+                Ok(line) if line.contains(text) => return line,
+                Ok(_) => {}
+                Err(std::sync::mpsc::TryRecvError::Empty) => {
+                    tokio::time::sleep(Duration::from_millis(5)).await
+                }
+                Err(std::sync::mpsc::TryRecvError::Disconnected) => {
+                    panic!("ended without saying {text:?}");
+                }
+            }
+        }
+    }
+
+    /// Waits for the end; its exit code.
+    async fn code(&mut self) -> Option<i32> {
+        for _ in 0..4000 {
+            if let Some(ended) = self.child.try_wait().unwrap() {
+                return ended.code();
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("did not end");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn to(address: SocketAddr) -> String {
+    format!("upstreams: {{ one: {{ endpoints: ['{address}'] }} }}\nroutes: [{{ upstream: one }}]\n")
+}
+
+/// An upstream that begins its answer, and ends it when told.
+async fn slow() -> (Scripted, std::sync::Arc<tokio::sync::Notify>) {
+    let go = std::sync::Arc::new(tokio::sync::Notify::new());
+    let gate = std::sync::Arc::clone(&go);
+    let upstream = Scripted::start(move |mut stream, _| {
+        let gate = std::sync::Arc::clone(&gate);
+        async move {
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nhalf").await.unwrap();
+            gate.notified().await;
+            // The proxy may have gone.
+            let _ = stream.write_all(b"half").await;
+        }
+    })
+    .await;
+    (upstream, go)
+}
+
+#[tokio::test]
+async fn sigterm_finishes_what_is_in_flight_and_takes_nothing_new() {
+    let (upstream, go) = slow().await;
+    let mut process = Process::start(&to(upstream.address));
+    let mut client = Client::connect(process.address).await;
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let mut first = [0; 1];
+    tokio::io::AsyncReadExt::read_exact(&mut client.0, &mut first).await.unwrap();
+    process.signal("TERM");
+    process.says("finishing").await;
+    crate::support::until("nobody listens any more", || async {
+        tokio::net::TcpStream::connect(process.address).await.is_err().then_some(())
+    })
+    .await;
+    go.notify_one();
+    let rest = client.read_to_end().await;
+    assert!(rest.ends_with("halfhalf"), "{rest:?}");
+    assert_eq!(process.code().await, Some(0));
+}
+
+#[tokio::test]
+async fn second_sigterm_ends_at_once() {
+    let (upstream, _go) = slow().await;
+    let mut process = Process::start(&to(upstream.address));
+    let mut client = Client::connect(process.address).await;
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let mut first = [0; 1];
+    tokio::io::AsyncReadExt::read_exact(&mut client.0, &mut first).await.unwrap();
+    process.signal("TERM");
+    process.says("finishing").await;
+    assert!(process.child.try_wait().unwrap().is_none(), "it waits for the request");
+    process.signal("TERM");
+    assert_eq!(process.code().await, Some(0));
+}
+
+#[tokio::test]
+async fn deadline_of_the_shutdown_ends_what_is_still_in_flight() {
+    let (upstream, _go) = slow().await;
+    let mut process = Process::start(&format!("shutdown_timeout: 200ms\n{}", to(upstream.address)));
+    let mut client = Client::connect(process.address).await;
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let mut first = [0; 1];
+    tokio::io::AsyncReadExt::read_exact(&mut client.0, &mut first).await.unwrap();
+    process.signal("TERM");
+    process.says("in flight: the time was over").await;
+    assert_eq!(process.code().await, Some(0));
+    assert!(!client.read_to_end().await.ends_with("halfhalf"));
+}
+
+#[tokio::test]
+async fn sighup_reads_the_files_again() {
+    let upstream = Upstream::named("one").await;
+    let process = Process::start(&to(upstream.address));
+    process.signal("HUP");
+    let line = process.says("configuration applied").await;
+    assert!(line.contains("signal"), "{line}");
+    let mut client = Client::connect(process.address).await;
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert_eq!(status(&client.read_response().await), 200);
+}
+
+#[tokio::test]
+async fn start_that_cannot_be_says_why_and_what_to_do() {
+    let upstream = Upstream::named("one").await;
+    let running = Process::start(&to(upstream.address));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weir.yaml");
+    let rest = to(upstream.address);
+    let in_use = format!("listeners: [{{ bind: '{}' }}]\n{rest}", running.address);
+    let rows = [
+        (Some(in_use.as_str()), 1, "in use by another process"),
+        (Some("listeners: [{ bind: 127.0.0.1:0 }]\n"), 2, "no-routes"),
+        (Some("listeners: [{ bnd: 127.0.0.1:0 }]\n"), 2, "bind"),
+        (None, 1, "weir.yaml"),
+    ];
+    for (text, code, expected) in rows {
+        match text {
+            Some(text) => std::fs::write(&path, text).unwrap(),
+            None => std::fs::remove_file(&path).unwrap(),
+        }
+        let mut child = Command::new(env!("CARGO_BIN_EXE_weir"))
+            .args(["run", "--config"])
+            .arg(&path)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{said}");
+        assert!(said.contains(expected), "{said}");
+    }
+}

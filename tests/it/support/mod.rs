@@ -1,0 +1,27 @@
+//! What the integration tests share: a proxy in this process or as a process of its own, upstreams that answer as
+//! told, and clients that say exactly what a test wants said.
+
+pub mod proxy;
+pub mod raw;
+pub mod upstream;
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+pub use proxy::Proxy;
+pub use upstream::Upstream;
+
+/// How long a condition may take to come true on a loaded machine.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until `condition` gives a value; panics with `what` when it does not within [`PATIENCE`].
+pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut condition: impl FnMut() -> F) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(value) = condition().await {
+            return value;
+        }
+        assert!(started.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
