@@ -1,1 +1,16 @@
-//! front
+//! Where clients come in: sockets, connections, protocols. Bytes become requests for [`crate::proxy`], its responses
+//! become bytes; what a request means is not known here.
+//!
+//! Reading order: [`bind`] (sockets, and the refusal to share an address with another process), [`accept`] (a worker's
+//! accept loops), [`connection`] (which protocol it is), [`http1`], [`http2`], [`drain`] (the orderly end).
+
+pub mod accept;
+pub mod bind;
+pub mod connection;
+pub mod drain;
+pub mod http1;
+pub mod http2;
+
+pub use accept::{Acceptor, Command};
+pub use bind::{BindError, Socket};
+pub use drain::{Drain, Drained};
