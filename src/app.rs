@@ -1,1 +1,343 @@
-//! app
+//! The composition root: the only place that starts threads and wires channels. What each part does stands with it.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::LocalSet;
+use tracing::{error, info, warn};
+
+use crate::admin::{self, Ask, Pages};
+use crate::config::watch::{Options as WatchOptions, Watcher};
+use crate::config::{Config, model};
+use crate::front::{Acceptor, Command, Drain, Socket, bind};
+use crate::proxy::Worker;
+use crate::state::writer::{Read, StartError};
+use crate::state::{Change, Current, ReloadStatus, Sockets, Status, Writer};
+use crate::telemetry::Metrics;
+use crate::types::BindAddress;
+
+/// How many changes may wait.
+const QUEUE: usize = 16;
+
+/// A proxy that serves. Dropping it ends it at once; [`App::shutdown`] ends it in order.
+#[derive(Debug)]
+pub struct App {
+    changes: mpsc::Sender<Change>,
+    current: Arc<Current>,
+    status: Arc<Status>,
+    metrics: Arc<Metrics>,
+    ready: Arc<AtomicBool>,
+    bound: Arc<Mutex<Bound>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What is bound now, and the workers that serve it.
+#[derive(Debug, Default)]
+struct Bound {
+    workers: Vec<mpsc::UnboundedSender<Command>>,
+    fronts: Vec<Front>,
+    pages: Vec<Page>,
+    /// Listeners no longer configured, whose connections finish.
+    leaving: Vec<Drain>,
+}
+
+#[derive(Debug)]
+struct Front {
+    settings: Arc<model::Listener>,
+    address: BindAddress,
+    drain: Drain,
+    _file: SocketFile,
+}
+
+/// The file of a Unix socket, removed when nobody listens there any more.
+#[derive(Debug)]
+struct SocketFile(BindAddress);
+
+#[derive(Debug)]
+struct Page {
+    pages: Pages,
+    bind: BindAddress,
+    address: BindAddress,
+    drain: Drain,
+    _file: SocketFile,
+}
+
+/// Binds and serves what the writer says.
+#[derive(Debug)]
+struct Fronts {
+    bound: Arc<Mutex<Bound>>,
+    ask: Arc<Ask>,
+}
+
+/// Sockets that are bound and do not serve yet.
+#[derive(Debug)]
+struct Prepared {
+    fronts: Vec<(Arc<model::Listener>, Vec<Socket>, BindAddress)>,
+    pages: Vec<(Pages, BindAddress, Socket, BindAddress)>,
+}
+
+impl App {
+    /// Starts serving the configuration at `path`, and follows its files.
+    ///
+    /// # Errors
+    /// [`StartError`] when the configuration is refused, or something that it names cannot be had.
+    pub async fn start(path: PathBuf) -> Result<Self, StartError> {
+        let metrics = Metrics::new();
+        let bound = Arc::new(Mutex::new(Bound::default()));
+        let ready = Arc::new(AtomicBool::new(false));
+        // Watching begins before the first reading: what changes in between is seen.
+        let mut watcher = Watcher::start(vec![path.clone()], wall_clock(), WatchOptions::default())
+            .map_err(|error| StartError::Socket(format!("the configuration cannot be watched: {error}")))?;
+        let mut threads = Vec::new();
+        let (writer, read) = {
+            let (bound, metrics, ready) = (Arc::clone(&bound), Arc::clone(&metrics), Arc::clone(&ready));
+            let (started, file) = (&mut threads, path.display().to_string());
+            let parts = Arc::clone(&metrics);
+            Writer::start(path, metrics, move |current, status, config| {
+                for number in 0..config.workers {
+                    let (sender, commands) = mpsc::unbounded_channel();
+                    started.push(start_worker(number, Arc::clone(current), Arc::clone(&parts), commands)?);
+                    lock(&bound).workers.push(sender);
+                }
+                let (current, status) = (Arc::clone(current), Arc::clone(status));
+                let ask = Arc::new(Ask { metrics: parts, current, status, ready, file });
+                Ok(Fronts { bound, ask })
+            })
+            .await?
+        };
+        let (current, status) = (writer.current(), writer.status());
+        watcher.set_paths(read.files.clone(), read.at);
+        let (changes, queue) = mpsc::channel(QUEUE);
+        let (announce, rewatch) = watch::channel(read);
+        spawn(writer.run(queue, announce));
+        spawn(follow(watcher, changes.downgrade(), rewatch));
+        ready.store(true, Ordering::Relaxed);
+        Ok(Self { changes, current, status, metrics, ready, bound, threads })
+    }
+
+    /// Where each listener listens, in file order, with the port that the kernel chose.
+    pub fn addresses(&self) -> Vec<BindAddress> {
+        let snapshot = self.current.load();
+        let bound = lock(&self.bound);
+        let find = |listener: &Arc<model::Listener>| {
+            bound.fronts.iter().find(|front| front.settings.bind == listener.bind)
+        };
+        snapshot.config.listeners.iter().filter_map(find).map(|front| front.address.clone()).collect()
+    }
+
+    /// Where the admin pages are, if anywhere.
+    pub fn admin_address(&self) -> Option<BindAddress> {
+        let bound = lock(&self.bound);
+        bound.pages.iter().find(|page| page.pages == Pages::Admin).map(|page| page.address.clone())
+    }
+
+    /// What serves.
+    pub fn current(&self) -> &Arc<Current> {
+        &self.current
+    }
+
+    /// What the last change came to.
+    pub fn status(&self) -> &Arc<Status> {
+        &self.status
+    }
+
+    /// The metrics.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Reads the files again and tells what it came to; `None` when the proxy is ending.
+    pub async fn reload(&self, origin: &'static str) -> Option<ReloadStatus> {
+        let (done, told) = oneshot::channel();
+        self.changes.send(Change::Reload { origin, done: Some(done) }).await.ok()?;
+        told.await.ok()
+    }
+
+    /// Takes no new work, finishes what is in flight for at most `limit`, then ends. True when all was finished.
+    pub async fn shutdown(self, limit: Duration) -> bool {
+        self.ready.store(false, Ordering::Relaxed);
+        let Self { bound, threads, changes, current, .. } = self;
+        drop(changes);
+        let bound = std::mem::take(&mut *lock(&bound));
+        for front in &bound.fronts {
+            front.drain.start();
+        }
+        let finishing = async {
+            for drain in bound.fronts.iter().map(|front| &front.drain).chain(&bound.leaving) {
+                drain.finished().await;
+            }
+        };
+        let finished = tokio::time::timeout(limit, finishing).await.is_ok();
+        // A worker ends when nobody can command it any more, and drops what is left.
+        drop(bound);
+        let joining =
+            tokio::task::spawn_blocking(move || threads.into_iter().for_each(|one| drop(one.join())));
+        if joining.await.is_err() {
+            warn!("a worker ended badly");
+        }
+        finished
+    }
+}
+
+impl Sockets for Fronts {
+    type Prepared = Prepared;
+
+    fn prepare(&mut self, config: &Config) -> Result<Prepared, String> {
+        let bound = lock(&self.bound);
+        let workers = bound.workers.len();
+        let mut prepared = Prepared { fronts: Vec::new(), pages: Vec::new() };
+        for listener in &config.listeners {
+            if !bound.fronts.iter().any(|front| front.settings.bind == listener.bind) {
+                let (sockets, address) =
+                    bind::bind(&listener.bind, workers).map_err(|error| error.to_string())?;
+                prepared.fronts.push((Arc::clone(listener), sockets, address));
+            }
+        }
+        for (pages, address) in wanted_pages(config) {
+            if !bound.pages.iter().any(|page| page.pages == pages && page.bind == *address) {
+                let (sockets, bound_to) = bind::bind(address, 1).map_err(|error| error.to_string())?;
+                let sockets = sockets.into_iter();
+                prepared
+                    .pages
+                    .extend(sockets.map(|socket| (pages, address.clone(), socket, bound_to.clone())));
+            }
+        }
+        Ok(prepared)
+    }
+
+    fn commit(&mut self, prepared: Prepared, config: &Arc<Config>) {
+        let mut bound = lock(&self.bound);
+        let Bound { workers, fronts, pages, leaving } = &mut *bound;
+        let is_wanted =
+            |front: &mut Front| config.listeners.iter().any(|listener| listener.bind == front.settings.bind);
+        for front in fronts.extract_if(.., |front| !is_wanted(front)) {
+            info!(listener = %front.settings.name, address = %front.address, "listener drains");
+            front.drain.start();
+            leaving.push(front.drain);
+        }
+        leaving.retain(|drain| !drain.is_finished());
+        for front in fronts.iter_mut() {
+            let listener = config.listeners.iter().find(|listener| listener.bind == front.settings.bind);
+            if let Some(listener) = listener.filter(|listener| **listener != front.settings) {
+                front.settings = Arc::clone(listener);
+                for worker in workers.iter() {
+                    tell(worker, Command::Update(Arc::clone(listener)));
+                }
+            }
+        }
+        for (listener, sockets, address) in prepared.fronts {
+            info!(listener = %listener.name, %address, "listening");
+            let (drain, drained) = Drain::new();
+            let id = self.ask.metrics.listener(listener.name.as_str());
+            for (worker, socket) in workers.iter().zip(sockets) {
+                let (listener, drained) = (Arc::clone(&listener), drained.clone());
+                tell(worker, Command::Listen { listener, id, socket, drained });
+            }
+            let file = SocketFile(address.clone());
+            fronts.push(Front { settings: listener, address, drain, _file: file });
+        }
+        let wanted = wanted_pages(config);
+        pages.retain(|page| wanted.iter().any(|(pages, bind)| *pages == page.pages && **bind == page.bind));
+        for (kind, bind, socket, address) in prepared.pages {
+            info!(pages = ?kind, %address, "listening");
+            let (drain, drained) = Drain::new();
+            spawn(admin::serve(socket, kind, Arc::clone(&self.ask), drained));
+            let file = SocketFile(address.clone());
+            pages.push(Page { pages: kind, bind, address, drain, _file: file });
+        }
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        self.drain.start();
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if let BindAddress::Unix(path) = &self.0 {
+            // Somebody may have removed it already.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+fn wanted_pages(config: &Config) -> Vec<(Pages, &BindAddress)> {
+    let admin = config.admin.iter().map(|admin| (Pages::Admin, &admin.bind));
+    let telemetry = config.telemetry.iter().map(|telemetry| (Pages::Telemetry, &telemetry.bind));
+    admin.chain(telemetry).collect()
+}
+
+fn tell(worker: &mpsc::UnboundedSender<Command>, command: Command) {
+    if worker.send(command).is_err() {
+        error!("a worker is gone; restart to have all of them");
+    }
+}
+
+fn lock(bound: &Mutex<Bound>) -> MutexGuard<'_, Bound> {
+    bound.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Starts a worker thread: one current-thread runtime, its own sockets, its own upstream connections.
+fn start_worker(
+    number: usize,
+    current: Arc<Current>,
+    metrics: Arc<Metrics>,
+    commands: mpsc::UnboundedReceiver<Command>,
+) -> Result<JoinHandle<()>, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("a worker cannot start: {error}"))?;
+    thread::Builder::new()
+        .name(format!("weir-worker-{number}"))
+        .spawn(move || {
+            let tasks = LocalSet::new();
+            tasks.block_on(&runtime, async {
+                let worker = Rc::new(Worker::new(current, Rc::new(metrics.worker())));
+                Acceptor::new(worker).run(commands).await;
+            });
+        })
+        .map_err(|error| format!("a worker cannot start: {error}"))
+}
+
+/// Hands changed files to the writer, until nobody takes changes any more.
+async fn follow(mut watcher: Watcher, changes: mpsc::WeakSender<Change>, mut rewatch: watch::Receiver<Read>) {
+    loop {
+        let found = tokio::select! {
+            found = watcher.changed() => found,
+            read = rewatch.changed() => {
+                if read.is_err() {
+                    return;
+                }
+                let Read { files, at } = rewatch.borrow_and_update().clone();
+                watcher.set_paths(files, at);
+                continue;
+            }
+        };
+        let Some(changes) = changes.upgrade() else { return };
+        info!(files = ?found.files, found = ?found.found, "configuration files changed");
+        let (done, told) = oneshot::channel();
+        let change = Change::Reload { origin: "file", done: Some(done) };
+        // The watcher counts the load of this change as over when it is asked for the next one.
+        if changes.send(change).await.is_err() || told.await.is_err() {
+            return;
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "files have times of the wall clock")]
+fn wall_clock() -> SystemTime {
+    SystemTime::now()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the composition root starts the long-lived tasks")]
+fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(task);
+}

@@ -7,24 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use super::Exit;
+use super::args::Output;
 use crate::config::{self, Accepted, Config, Diagnostic, Rejected, Severity};
-
-/// The exit code when every configuration is right.
-pub const FINE: u8 = 0;
-/// The exit code when a configuration could not be read.
-pub const FAILED: u8 = 1;
-/// The exit code when a configuration is wrong.
-pub const REFUSED: u8 = 2;
-
-/// How results are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Output {
-    /// For people: results on the one stream, diagnostics on the other.
-    #[default]
-    Text,
-    /// For programs: one JSON object a line and configuration, diagnostics in it.
-    Json,
-}
 
 /// What is printed, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -43,14 +28,19 @@ pub struct Options {
 ///
 /// # Errors
 /// When `out` or `err` cannot be written.
-pub fn run(paths: &[PathBuf], options: Options, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
-    let mut code = FINE;
+pub fn run(
+    paths: &[PathBuf],
+    options: Options,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> io::Result<Exit> {
+    let mut code = Exit::Ok;
     for path in paths {
         let result = config::load(path);
         code = code.max(match &result {
-            Ok(_) => FINE,
-            Err(rejected) if rejected.is_unreadable() => FAILED,
-            Err(_) => REFUSED,
+            Ok(_) => Exit::Ok,
+            Err(rejected) if rejected.is_unreadable() => Exit::Failed,
+            Err(_) => Exit::Refused,
         });
         match options.output {
             Output::Text => text(path, &result, options, out, err)?,
@@ -135,7 +125,7 @@ mod tests {
     const GOOD: &str = "listeners: [{ bind: 127.0.0.1:0 }]\nupstreams: { a: { endpoints: [127.0.0.1:1] } }\n\
                         routes: [{ upstream: a }]\n";
 
-    fn check(files: &[(&str, &str)], options: Options) -> (u8, String, String) {
+    fn check(files: &[(&str, &str)], options: Options) -> (Exit, String, String) {
         let folder = tempfile::tempdir().unwrap();
         let paths = files.iter().map(|(name, text)| {
             let path = folder.path().join(name);
@@ -154,7 +144,7 @@ mod tests {
     #[test]
     fn right_configuration_is_one_line_and_code_0() {
         let (code, out, err) = check(&[("a.yaml", GOOD)], Options::default());
-        assert_eq!((code, &*err), (FINE, ""));
+        assert_eq!((code, &*err), (Exit::Ok, ""));
         assert_eq!(out, "a.yaml: ok, 1 listener, 1 upstream, 0 splits, 1 route\n");
     }
 
@@ -162,7 +152,7 @@ mod tests {
     fn wrong_configuration_shows_every_error_and_code_2() {
         let wrong = GOOD.replace("upstream: a", "upstream: b").replace("bind", "bint");
         let (code, out, err) = check(&[("a.yaml", &wrong), ("b.yaml", GOOD)], Options::default());
-        assert_eq!(code, REFUSED);
+        assert_eq!(code, Exit::Refused);
         assert_eq!(out, "b.yaml: ok, 1 listener, 1 upstream, 0 splits, 1 route\n");
         for part in [
             "a.yaml:1:15\n",
@@ -178,7 +168,7 @@ mod tests {
     #[test]
     fn missing_file_is_code_1() {
         let (code, out, err) = check(&[("a.yaml", "")], Options::default());
-        assert_eq!((code, &*out), (FAILED, ""));
+        assert_eq!((code, &*out), (Exit::Failed, ""));
         assert!(
             err.contains("error[file-unreadable]: ") && err.contains("a.yaml: refused, 1 error\n"),
             "{err}"
@@ -189,7 +179,7 @@ mod tests {
     fn effective_configuration_goes_to_the_output_and_loads_again() {
         let options = Options { effective: true, ..Options::default() };
         let (code, out, err) = check(&[("a.yaml", GOOD)], options);
-        assert_eq!((code, &*err), (FINE, "a.yaml: ok, 1 listener, 1 upstream, 0 splits, 1 route\n"));
+        assert_eq!((code, &*err), (Exit::Ok, "a.yaml: ok, 1 listener, 1 upstream, 0 splits, 1 route\n"));
         assert!(out.contains("max_header: 64KiB"), "{out}");
         assert_eq!(check(&[("a.yaml", &out)], options).1, out);
     }
@@ -198,7 +188,7 @@ mod tests {
     fn json_is_one_object_a_line() {
         let options = Options { output: Output::Json, effective: true, ..Options::default() };
         let (code, out, err) = check(&[("a.yaml", GOOD), ("b.yaml", "routes: 1\n")], options);
-        assert_eq!((code, &*err), (REFUSED, ""));
+        assert_eq!((code, &*err), (Exit::Refused, ""));
         let lines: Vec<serde_json::Value> =
             out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines[0]["ok"], true);

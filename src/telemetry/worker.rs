@@ -119,6 +119,11 @@ impl Worker {
         });
     }
 
+    /// Counts a request answered without an upstream (a redirect, a response of our own): its `whole` time only.
+    pub fn answered(&self, target: TargetId, whole: Duration) {
+        self.with_target(target, |cells| cells.whole.observe(whole));
+    }
+
     /// Counts an attempt that gave no response.
     pub fn upstream_failed(&self, target: TargetId, cause: Cause) {
         self.with_target(target, |cells| {

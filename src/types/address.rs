@@ -108,9 +108,8 @@ impl EndpointAddress {
         };
         let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
             Some(v6) if v6.parse::<std::net::Ipv6Addr>().is_ok() => v6.to_owned(),
-            Some(_) => return Err(AddressError::Host(host.to_owned())),
             None if is_host_name(host) => host.to_ascii_lowercase(),
-            None => return Err(AddressError::Host(host.to_owned())),
+            _ => return Err(AddressError::Host(host.to_owned())),
         };
         Ok(Self::Tcp { host, port })
     }

@@ -1,6 +1,6 @@
 //! The words of the domain: checked names, shares, unit keys, quantities and addresses.
 //!
-//! Nothing here does I/O or knows another module of the house. Reading order: [`name`], [`share`], [`unit`],
+//! Nothing here does I/O or knows another module of the house. Reading order: [`name`], [`share`], [`mod@unit`],
 //! [`quantity`], [`address`].
 
 pub mod address;

@@ -60,7 +60,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, QuantityError> {
 pub fn format_duration(duration: Duration) -> String {
     let milliseconds = duration.as_millis();
     for (factor, unit) in [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")] {
-        if milliseconds >= factor && milliseconds % factor == 0 {
+        if milliseconds >= factor && milliseconds.is_multiple_of(factor) {
             return format!("{}{unit}", milliseconds / factor);
         }
     }
@@ -131,9 +131,9 @@ mod tests {
         let rows = [
             ("250ms", Ok(Duration::from_millis(250))),
             ("1s", Ok(Duration::from_secs(1))),
-            ("10m", Ok(Duration::from_secs(600))),
-            ("2h", Ok(Duration::from_secs(7200))),
-            ("1d", Ok(Duration::from_secs(86_400))),
+            ("10m", Ok(Duration::from_mins(10))),
+            ("2h", Ok(Duration::from_hours(2))),
+            ("1d", Ok(Duration::from_hours(24))),
             ("0s", Ok(Duration::ZERO)),
             ("10", Err(QuantityError::NoUnit)),
             ("10sec", Err(QuantityError::UnknownUnit)),

@@ -1,3 +1,19 @@
 //! The integration tests, one module each.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    clippy::unused_async,
+    unreachable_pub,
+    reason = "a test says what it expects by panicking, prints what it measured, works on files and clocks, and shares its support"
+)]
+
+mod support;
+
+mod forwarding;
+mod process;
+mod reload;
 mod watch;
