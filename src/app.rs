@@ -175,8 +175,14 @@ impl App {
         let finished = tokio::time::timeout(limit, finishing).await.is_ok();
         // A worker ends when nobody can command it any more, and drops what is left.
         drop(bound);
-        let joining =
-            tokio::task::spawn_blocking(move || threads.into_iter().for_each(|one| drop(one.join())));
+        let log = current.load().access_log.clone();
+        let joining = tokio::task::spawn_blocking(move || {
+            threads.into_iter().for_each(|one| drop(one.join()));
+            // After the last request: its line is written too.
+            if let Some(log) = log {
+                log.close();
+            }
+        });
         if joining.await.is_err() {
             warn!("a worker ended badly");
         }

@@ -57,7 +57,7 @@ impl Process {
                 Ok(line) if line.contains(text) => return line,
                 Ok(_) => {}
                 Err(std::sync::mpsc::TryRecvError::Empty) => {
-                    tokio::time::sleep(Duration::from_millis(5)).await
+                    tokio::time::sleep(Duration::from_millis(5)).await;
                 }
                 Err(std::sync::mpsc::TryRecvError::Disconnected) => {
                     panic!("ended without saying {text:?}");
