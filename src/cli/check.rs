@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::config::{self, Accepted, Config, Diagnostic, Rejected, Severity};
+use crate::config::{self, Accepted, Config, Diagnostic, Rejected};
 
 /// The exit code when every configuration is right.
 pub const FINE: u8 = 0;
@@ -78,9 +78,11 @@ fn text(
         }
         Ok(accepted) => writeln!(out, "{name}: ok, {}", summary(&accepted.config)),
         Err(rejected) => {
-            let errors =
-                rejected.diagnostics.iter().filter(|found| found.severity == Severity::Error).count();
-            writeln!(err, "{name}: refused, {}", counted(errors, "error"))
+            let shown = match rejected.diagnostics.len() {
+                some if some < rejected.errors => format!(", {some} of them shown"),
+                _ => String::new(),
+            };
+            writeln!(err, "{name}: refused, {}{shown}", counted(rejected.errors, "error"))
         }
     }
 }
@@ -91,6 +93,9 @@ fn as_json(path: &Path, result: &Result<Accepted, Rejected>, options: Options) -
         "ok": result.is_ok(),
         "diagnostics": diagnostics(result).iter().map(Diagnostic::to_json).collect::<Vec<_>>(),
     });
+    if let Err(rejected) = result {
+        object["errors"] = json!(rejected.errors);
+    }
     if let Ok(accepted) = result {
         let Config { listeners, upstreams, splits, routes, .. } = &*accepted.config;
         object["hash"] = json!(accepted.hash);
@@ -169,7 +174,7 @@ mod tests {
             "error[unknown-key]",
             "did you mean `bind`",
             "error[unknown-upstream]",
-            "refused, 3 errors",
+            "refused, 2 errors",
         ] {
             assert!(err.contains(part), "{part}: {err}");
         }

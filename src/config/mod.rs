@@ -31,4 +31,6 @@ pub use load::{Accepted, Rejected, load, load_text, load_with};
 pub use model::Config;
 
 #[cfg(test)]
+mod docs;
+#[cfg(test)]
 mod tests;

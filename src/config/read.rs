@@ -2,7 +2,7 @@
 //!
 //! A [`serde::Deserializer`] over [`Node`]: the types say with their derived `Deserialize` which keys and words there
 //! are, so that the types stay the only list of them. Every error goes into the report at its place; the value becomes
-//! a broken [`Field`](super::field::Field) and the rest is read on. What the values mean is for [`super::lower`].
+//! a broken [`Field`] and the rest is read on. What the values mean is for [`super::lower`].
 
 use std::cell::RefCell;
 use std::fmt;
