@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::Exit;
 use super::args::Output;
-use crate::config::{self, Accepted, Config, Diagnostic, Rejected, Severity};
+use crate::config::{self, Accepted, Config, Diagnostic, Rejected};
 
 /// What is printed, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -68,9 +68,11 @@ fn text(
         }
         Ok(accepted) => writeln!(out, "{name}: ok, {}", summary(&accepted.config)),
         Err(rejected) => {
-            let errors =
-                rejected.diagnostics.iter().filter(|found| found.severity == Severity::Error).count();
-            writeln!(err, "{name}: refused, {}", counted(errors, "error"))
+            let shown = match rejected.diagnostics.len() {
+                some if some < rejected.errors => format!(", {some} of them shown"),
+                _ => String::new(),
+            };
+            writeln!(err, "{name}: refused, {}{shown}", counted(rejected.errors, "error"))
         }
     }
 }
@@ -81,6 +83,9 @@ fn as_json(path: &Path, result: &Result<Accepted, Rejected>, options: Options) -
         "ok": result.is_ok(),
         "diagnostics": diagnostics(result).iter().map(Diagnostic::to_json).collect::<Vec<_>>(),
     });
+    if let Err(rejected) = result {
+        object["errors"] = json!(rejected.errors);
+    }
     if let Ok(accepted) = result {
         let Config { listeners, upstreams, splits, routes, .. } = &*accepted.config;
         object["hash"] = json!(accepted.hash);
@@ -159,7 +164,7 @@ mod tests {
             "error[unknown-key]",
             "did you mean `bind`",
             "error[unknown-upstream]",
-            "refused, 3 errors",
+            "refused, 2 errors",
         ] {
             assert!(err.contains(part), "{part}: {err}");
         }

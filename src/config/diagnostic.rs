@@ -1,7 +1,7 @@
 //! What is wrong with a configuration, where, and what to do about it: for people and as JSON.
 //!
-//! Must not decide what is wrong: that is for [`super::read`] and [`super::lower`], which put it into a
-//! [`super::report`].
+//! Must not decide what is wrong: that is for `read` and `lower`, which put it into a
+//! `report`.
 
 use std::fmt::{self, Write as _};
 use std::path::PathBuf;
@@ -51,8 +51,10 @@ pub struct Place {
     pub column: usize,
     /// How many characters are meant; 0 where something is missing.
     pub length: usize,
-    /// The line without its end.
+    /// The line without its end; of a long one the part around the column.
     pub text: String,
+    /// How many characters of the line stand before `text`.
+    pub skipped: usize,
 }
 
 /// One thing that is wrong, or should be known.
@@ -134,20 +136,16 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// How many characters of a long line are shown before what is meant, and in all.
-const BEFORE: usize = 60;
-const SHOWN: usize = 140;
-
 impl Place {
     fn render(&self, out: &mut String, width: usize, what: &str, arrow: &str, colours: [&str; 3]) {
         let [caret, blue, reset] = colours;
-        let Self { file, line, column, length, text } = self;
+        let Self { file, line, column, length, text, skipped } = self;
         let file = printable(&file.to_string_lossy());
         let _ = writeln!(out, "{:width$}{blue}{arrow}{reset} {file}:{line}:{column}", "");
-        let skipped = if text.chars().count() > SHOWN { (column - 1).saturating_sub(BEFORE) } else { 0 };
-        let shown: String = text.chars().skip(skipped).take(SHOWN).map(visible).collect();
+        let shown: String = text.chars().map(visible).collect();
         let indent = column - 1 - skipped;
-        let carets = "^".repeat((*length).clamp(1, SHOWN.saturating_sub(indent).max(1)));
+        let shown_from_here = text.chars().count().saturating_sub(indent);
+        let carets = "^".repeat((*length).clamp(1, shown_from_here.max(1)));
         let what = if what.is_empty() { String::new() } else { format!(" {what}") };
         let _ = writeln!(out, "{:width$} {blue}|{reset}", "");
         let _ = writeln!(out, "{blue}{line:width$} |{reset} {shown}");

@@ -298,4 +298,6 @@ texts! {
     };
     /// A path: exact, prefix by whole segments with `/*`, or a regular expression with `~`.
     PathText { "type": "string", "pattern": "^[/~]" };
+    /// A path that is sent.
+    SentPath { "type": "string", "pattern": "^/" };
 }

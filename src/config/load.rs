@@ -61,8 +61,11 @@ impl fmt::Debug for Accepted {
 /// A configuration that may not be applied.
 #[derive(Debug, Clone)]
 pub struct Rejected {
-    /// Errors, and the warnings and notes found on the way, in the order of the files. At least one error.
+    /// Errors, and the warnings and notes found on the way, in the order of the files: at least one error, and of
+    /// more than a thousand diagnostics the first found.
     pub diagnostics: Vec<Diagnostic>,
+    /// How many errors there are in all.
+    pub errors: usize,
     /// Every file that was read or looked for: a change of one of them may be the repair.
     pub files: Vec<PathBuf>,
 }
@@ -77,14 +80,14 @@ impl Rejected {
 impl fmt::Display for Rejected {
     /// The first error in one line, and how many more there are.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut errors = self.diagnostics.iter().filter(|found| found.severity == super::Severity::Error);
-        if let Some(first) = errors.next() {
+        let error = self.diagnostics.iter().find(|found| found.severity == super::Severity::Error);
+        if let Some(first) = error {
             write!(f, "{first}")?;
         }
-        match errors.count() {
-            0 => Ok(()),
-            1 => f.write_str(" (and one more error)"),
-            more => write!(f, " (and {more} more errors)"),
+        match self.errors {
+            0 | 1 => Ok(()),
+            2 => f.write_str(" (and one more error)"),
+            all => write!(f, " (and {} more errors)", all - 1),
         }
     }
 }
@@ -119,17 +122,17 @@ fn load_texts(texts: &Texts, environment: Environment<'_>) -> Result<Accepted, R
     let mut report = Report::new(&texts.sources);
     let mut files = Files { named: texts.files().to_vec() };
     let built = build(texts, environment, &mut report, &mut files);
-    let refused = report.has_errors();
+    let errors = report.errors();
     let (diagnostics, files) = (report.finish(), files.named);
     match built {
-        Some((raw, config)) if !refused => Ok(Accepted {
+        Some((raw, config)) if errors == 0 => Ok(Accepted {
             config: Arc::new(config),
             warnings: diagnostics,
             files,
             hash: hash(texts),
             raw: Box::new(raw),
         }),
-        _ => Err(Rejected { diagnostics, files }),
+        _ => Err(Rejected { diagnostics, errors, files }),
     }
 }
 

@@ -32,4 +32,6 @@ pub use load::{Accepted, Rejected, load, load_text, load_with};
 pub use model::Config;
 
 #[cfg(test)]
+mod docs;
+#[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::field::{Attribute, Field, Name, PathText, Percent, Period, Size, Table, Text, section};
+use super::field::{Attribute, Field, Name, PathText, Percent, Period, SentPath, Size, Table, Text, section};
 
 macro_rules! presets {
     ($($name:ident: $type:ty = $value:expr;)*) => {
@@ -478,10 +478,10 @@ pub(super) struct Redirect {
     pub(super) host: Field<Text>,
     /// The whole path.
     #[serde(default)]
-    pub(super) path: Field<PathText>,
+    pub(super) path: Field<SentPath>,
     /// What replaces the part of the path that the route's path names.
     #[serde(default)]
-    pub(super) prefix: Field<PathText>,
+    pub(super) prefix: Field<SentPath>,
 }
 
 /// The scheme of a redirect.
@@ -516,7 +516,7 @@ pub(super) struct Respond {
 pub(super) struct Rewrite {
     /// What replaces the part of the path that the route's path names.
     #[serde(default)]
-    pub(super) prefix: Field<PathText>,
+    pub(super) prefix: Field<SentPath>,
     /// The host: a name, or `{endpoint}` for that of the endpoint. By default what the client sent.
     #[serde(default)]
     pub(super) host: Field<Text>,

@@ -5,17 +5,23 @@
 use super::diagnostic::{Code, Diagnostic, Place, Severity};
 use super::span::{Sources, Span};
 
+/// How many diagnostics are kept; further ones are counted. Nobody reads so many, and each holds a part of its text.
+const KEPT: usize = 1000;
+
 /// What has been found so far; places are looked up in `sources`.
 #[derive(Debug)]
 pub(super) struct Report<'a> {
     pub(super) sources: &'a Sources,
     found: Vec<(Span, Diagnostic)>,
+    errors: usize,
+    /// The last one that was not kept.
+    dropped: Option<Diagnostic>,
 }
 
 impl<'a> Report<'a> {
     /// An empty report on `sources`.
     pub(super) fn new(sources: &'a Sources) -> Self {
-        Self { sources, found: Vec::new() }
+        Self { sources, found: Vec::new(), errors: 0, dropped: None }
     }
 
     /// Adds a diagnostic; what is returned takes a hint and related places.
@@ -26,12 +32,19 @@ impl<'a> Report<'a> {
         span: Span,
         message: impl Into<String>,
     ) -> Added<'_> {
-        let place = self.place(span);
+        self.errors += usize::from(severity == Severity::Error);
+        let full = self.found.len() >= KEPT;
+        let place = if full { None } else { place(self.sources, span) };
         let diagnostic =
             Diagnostic { severity, code, message: message.into(), hint: None, place, related: Vec::new() };
-        let at = self.found.len();
-        self.found.push((span, diagnostic));
-        Added { sources: self.sources, diagnostic: &mut self.found[at].1 }
+        let diagnostic = if full {
+            self.dropped.insert(diagnostic)
+        } else {
+            let at = self.found.len();
+            self.found.push((span, diagnostic));
+            &mut self.found[at].1
+        };
+        Added { sources: self.sources, diagnostic }
     }
 
     /// Adds an error.
@@ -41,7 +54,7 @@ impl<'a> Report<'a> {
 
     /// Whether there is an error so far.
     pub(super) fn has_errors(&self) -> bool {
-        self.found.iter().any(|(_, diagnostic)| diagnostic.severity == Severity::Error)
+        self.errors > 0
     }
 
     /// Whether a key that is not known, inside of `owner`, was probably meant to be one of `keys`.
@@ -55,24 +68,33 @@ impl<'a> Report<'a> {
         })
     }
 
-    /// Everything found, in the order of the files; first what has no place.
+    /// How many errors there are, also those that were not kept.
+    pub(super) fn errors(&self) -> usize {
+        self.errors
+    }
+
+    /// What was found and kept, in the order of the files; first what has no place.
     pub(super) fn finish(mut self) -> Vec<Diagnostic> {
         self.found.sort_by_key(|(span, _)| (!span.is_none(), *span));
         self.found.into_iter().map(|(_, diagnostic)| diagnostic).collect()
     }
-
-    fn place(&self, span: Span) -> Option<Place> {
-        place(self.sources, span)
-    }
 }
 
+/// The most characters of a line that a place keeps, and how many of them before what is meant.
+const LINE: usize = 140;
+const BEFORE: usize = 60;
+
 fn place(sources: &Sources, span: Span) -> Option<Place> {
-    sources.locate(span).map(|at| Place {
+    let at = sources.locate(span)?;
+    let long = at.text.chars().nth(LINE).is_some();
+    let skipped = if long { (at.column - 1).saturating_sub(BEFORE) } else { 0 };
+    Some(Place {
         file: at.path.to_owned(),
         line: at.line,
         column: at.column,
         length: at.length,
-        text: at.text.to_owned(),
+        text: at.text.chars().skip(skipped).take(LINE).collect(),
+        skipped,
     })
 }
 

@@ -1,6 +1,6 @@
 //! The JSON schema of the configuration, for editors and for whoever checks files elsewhere.
 //!
-//! It comes from [`super::raw`]; `config/weir.schema.json` is this, shipped.
+//! It comes from `raw`; `config/weir.schema.json` is this, shipped.
 
 use schemars::generate::SchemaSettings;
 use schemars::transform::{RecursiveTransform, Transform, transform_subschemas};

@@ -21,7 +21,7 @@ fn no_environment(_: &str) -> Option<String> {
 }
 
 /// Writes instead of compares when `WEIR_BLESS=1`.
-fn golden(path: &Path, actual: &str) {
+pub(super) fn golden(path: &Path, actual: &str) {
     if std::env::var_os("WEIR_BLESS").is_some() {
         fs::write(path, actual).unwrap();
     }
@@ -73,6 +73,10 @@ fn examples_printed_in_full_load_to_the_same() {
 fn examples_fit_the_shipped_schema_and_it_is_what_the_code_says() {
     golden(&root().join("config/weir.schema.json"), &schema::text());
     let validator = jsonschema::draft202012::new(&schema()).unwrap();
+    let validate = |path: &Path, value: &serde_json::Value| {
+        let errors = validator.iter_errors(value).map(|error| format!("{}: {error}", error.instance_path()));
+        assert_eq!(errors.collect::<Vec<_>>(), [""; 0], "{}", path.display());
+    };
     let files = examples().into_iter().flat_map(|path| {
         if path.is_dir() {
             fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect()
@@ -81,10 +85,10 @@ fn examples_fit_the_shipped_schema_and_it_is_what_the_code_says() {
         }
     });
     for path in files {
-        let value = yaml_to_json(&fs::read_to_string(&path).unwrap());
-        let errors: Vec<_> =
-            validator.iter_errors(&value).map(|e| format!("{}: {e}", e.instance_path())).collect();
-        assert!(errors.is_empty(), "{}: {errors:#?}", path.display());
+        validate(&path, &yaml_to_json(&fs::read_to_string(&path).unwrap()));
+    }
+    for path in examples() {
+        validate(&path, &load_with(&path, &no_environment).unwrap().effective_json());
     }
 }
 
@@ -421,6 +425,16 @@ fn file_cut_at_any_byte_is_refused_or_still_serves() {
 }
 
 #[test]
+fn more_errors_than_anybody_reads_are_counted() {
+    let methods = vec!["get"; 5000].join(", ");
+    let text = SMALL.replace("{ split: shop }", &format!("{{ split: shop, methods: [{methods}] }}"));
+    let Err(rejected) = load_text("a.yaml", &text, &no_environment) else { panic!("small letters") };
+    assert_eq!((rejected.errors, rejected.diagnostics.len()), (5000, 1000));
+    assert!(rejected.to_string().ends_with("(and 4999 more errors)"), "{rejected}");
+    assert!(rejected.diagnostics.iter().all(|found| found.place.as_ref().unwrap().text.len() < 200));
+}
+
+#[test]
 fn ten_thousand_routes_load() {
     use std::fmt::Write as _;
     let mut text = SMALL.replace("routes: [{ split: shop }]\n", "routes:\n");
@@ -521,6 +535,7 @@ proptest! {
         bytes.splice(at..end, insert.bytes());
         let result = load_text("a.yaml", &String::from_utf8_lossy(&bytes), &no_environment);
         let _ = rendered(&result);
+        prop_assert_eq!(result.is_err(), !errors(&result).is_empty());
         if let Ok(accepted) = result {
             let text = accepted.effective();
             let again = load_text("a.yaml", &text, &no_environment);

@@ -223,7 +223,7 @@ async fn load(path: PathBuf) -> Result<config::Accepted, config::Rejected> {
         Ok(loaded) => loaded,
         Err(panicked) => {
             error!(error = %panicked, "reading the configuration failed");
-            Err(config::Rejected { diagnostics: Vec::new(), files: vec![path] })
+            Err(config::Rejected { diagnostics: Vec::new(), errors: 0, files: vec![path] })
         }
     }
 }

@@ -3,7 +3,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
-    clippy::print_stdout,
+    clippy::panic,
     clippy::disallowed_methods,
     clippy::unused_async,
     unreachable_pub,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::super::diagnostic::Code;
-use super::super::field::{Attribute, Field, PathText, Period, Size, Text};
+use super::super::field::{Attribute, Field, Period, SentPath, Size, Text};
 use super::Lower;
 use crate::logic::condition::Source;
 use crate::types::quantity::parse_duration;
@@ -137,7 +137,7 @@ impl Lower<'_, '_> {
     }
 
     /// A path that is sent, without a query.
-    pub(super) fn sent_path(&mut self, field: &Field<PathText>) -> Option<String> {
+    pub(super) fn sent_path(&mut self, field: &Field<SentPath>) -> Option<String> {
         let text = field.get()?.as_ref();
         let is_path = text.starts_with('/') && !text.contains(['?', '#', '*']);
         if is_path && text.parse::<http::uri::PathAndQuery>().is_ok_and(|path| path.as_str() == text) {
