@@ -1,7 +1,7 @@
 //! How a request gets its variant: a pure function from request attributes, shares and a random draw (used only where
 //! there is no key) to a variant and the reason for it.
 //!
-//! Reading order: [`hash`] (key to position), [`layout`] (position to arm), [`token`] (signed overrides), [`assign`]
+//! Reading order: [`hash`] (key to position), [`layout`] (position to arm), [`token`] (signed overrides), [`mod@assign`]
 //! (override, rules, weights, in that order), [`explain`] (the same, watched). Shape of a split: [`Split`]. For users:
 //! `docs/assignment.md`.
 
