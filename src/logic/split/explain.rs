@@ -1,6 +1,6 @@
 //! An assignment with its reasons: what `weir explain` shows.
 //!
-//! There is one path, in [`mod@super::assign`]; it tells an [`Observer`] each step that it takes. Here is the observer that
+//! There is one path, in [`mod@super::assign`]; it tells an `Observer` each step that it takes. Here is the observer that
 //! writes them down, and the one that does not care and costs nothing. So an explanation cannot disagree with the
 //! assignment: it is that very assignment, watched. Nothing here decides, and no text for people is made here.
 
