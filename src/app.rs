@@ -177,7 +177,10 @@ impl App {
         drop(bound);
         let log = current.load().access_log.clone();
         let joining = tokio::task::spawn_blocking(move || {
-            threads.into_iter().for_each(|one| drop(one.join()));
+            for thread in threads {
+                // A panic of a worker has been logged where it happened.
+                drop(thread.join());
+            }
             // After the last request: its line is written too.
             if let Some(log) = log {
                 log.close();
