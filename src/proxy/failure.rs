@@ -166,6 +166,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_failure_is_documented_with_its_status_and_blame() {
+        let documented = include_str!("../../docs/errors.md");
+        for failure in Failure::ALL {
+            let row = format!(
+                "| {} | `{}` | {} |",
+                failure.status().as_u16(),
+                failure.code(),
+                failure.blame().as_str()
+            );
+            assert!(documented.contains(&row), "docs/errors.md lacks {row}");
+        }
+    }
+
+    #[test]
     fn every_failure_has_a_code_of_its_own_and_an_error_status() {
         let codes: HashSet<_> = Failure::ALL.iter().map(|failure| failure.code()).collect();
         assert_eq!(codes.len(), Failure::ALL.len());
