@@ -148,7 +148,9 @@ def main():
     if not os.access(options.binary, os.X_OK):
         sys.exit(f"{options.binary} is missing; `cargo build --release` makes it")
 
-    with tempfile.TemporaryDirectory() as folder:
+    # weir watches the folder of its file: one that nobody else writes into, as in production.
+    quiet = pathlib.Path(options.binary).resolve().parent
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory(dir=quiet) as own:
         base = pathlib.Path(folder)
         for size in (128, 65536, 1048576):
             (base / str(size)).write_bytes(b"x" * size)
@@ -169,14 +171,14 @@ def main():
         )
         (base / "haproxy.cfg").write_text(HAPROXY.format(port=PORTS["haproxy"], backends=backends))
         upstreams = "\n".join(f"  {name}: {{ endpoints: ['127.0.0.1:{port}'] }}" for name, port in UPSTREAMS.items())
-        (base / "weir.yaml").write_text(WEIR.format(port=PORTS["weir"], upstreams=upstreams))
+        (pathlib.Path(own) / "weir.yaml").write_text(WEIR.format(port=PORTS["weir"], upstreams=upstreams))
         (base / "load.lua").write_text(LOAD.format(size=options.size))
 
         commands = {
             "upstream": ["taskset", "-c", "1", "nginx", "-c", f"{folder}/upstream.conf"],
             "nginx": ["taskset", "-c", "0", "nginx", "-c", f"{folder}/nginx.conf"],
             "haproxy": ["taskset", "-c", "0", "haproxy", "-f", f"{folder}/haproxy.cfg"],
-            "weir": ["taskset", "-c", "0", options.binary, "run", "--config", f"{folder}/weir.yaml"],
+            "weir": ["taskset", "-c", "0", options.binary, "run", "--config", f"{own}/weir.yaml"],
         }
         running = {}
         try:
