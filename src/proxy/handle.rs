@@ -4,12 +4,13 @@ use std::rc::Rc;
 
 use http::header::{CACHE_CONTROL, SET_COOKIE, VARY};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, request};
+use http::{HeaderMap, HeaderValue, Request, Response, Version, request};
 use http_body::Body;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::attempt::{self, attempt};
 use super::headers::{self, Forwarding};
+use super::identify::{Trust, identify, is_about_server};
 use super::record::{Head, Record};
 use super::view::{Authority, View};
 use super::worker::{Downstream, Serving, Worker, secret_bits};
@@ -19,7 +20,6 @@ use crate::logic::route::Lookup;
 use crate::logic::split::{Assignment, Draw, Missing, OnUnavailable, OverridePlace, Reason, assign};
 use crate::state::build::varies_by;
 use crate::state::{Arm, Plan, RouteEntry};
-use crate::types::IpSet;
 use crate::upstream::{Inbound, Interim, Upload};
 
 /// Answers `request`. 1xx responses of the upstream go to `interim`, where the client's protocol can take them.
@@ -87,31 +87,19 @@ struct Phases<'a> {
     interim: Option<Interim>,
 }
 
-/// Whose headers count on this connection.
-#[derive(Clone, Copy)]
-struct Trust<'a> {
-    /// Identity headers of this peer count.
-    identity: bool,
-    /// Forwarding headers of this peer count.
-    forwarding: bool,
-    forwarders: Option<&'a IpSet>,
-}
-
 impl Phases<'_> {
     async fn run(&mut self, request: Request<Inbound>, record: &mut Record) -> Result<Answer, Failure> {
         let (mut head, body) = request.into_parts();
-        if let Some(answer) = refuse_method(&head)? {
-            return Ok(answer);
+        if is_about_server(&head)? {
+            return Ok(Answer::Ours(respond::options(), None));
         }
         let authority = Authority::of(&head)?;
         let snapshot = &self.serving.snapshot;
         let listener = snapshot.listener(&self.downstream.listener.name);
         let settings = listener.map_or(&self.downstream.listener, |index| &snapshot.config.listeners[index]);
-        let trust = Trust::of(settings.trust.as_ref(), self.downstream);
-
-        headers::strip_hop_by_hop(&mut head.headers);
-        headers::strip_identities(&mut head.headers, &snapshot.routing_headers, trust.identity);
-        let client_ip = headers::client_ip(&head.headers, self.downstream.peer, trust.forwarders);
+        let peer = self.downstream.peer;
+        let trust = Trust::of(settings.trust.as_ref(), peer);
+        let client_ip = identify(&mut head.headers, &snapshot.routing_headers, trust, peer);
         let random = self.worker.random_wide();
         let request_id = headers::request_id(&mut head.headers, trust.identity, random);
         if snapshot.access_log.is_some() {
@@ -167,7 +155,7 @@ impl Phases<'_> {
         let target = PathAndQuery::try_from(target).map_err(|_| Failure::BadTarget)?;
         let host = client_host(&head, &authority)?;
         let forwarding = Forwarding {
-            peer: self.downstream.peer,
+            peer,
             trusted: trust.forwarding,
             secure: self.downstream.secure,
             host: authority.as_str(),
@@ -285,29 +273,8 @@ impl Phases<'_> {
     }
 }
 
-impl<'a> Trust<'a> {
-    fn of(trust: Option<&'a IpSet>, downstream: &Downstream) -> Self {
-        let listed = trust.is_some_and(|set| set.contains(downstream.peer));
-        Self { identity: trust.is_none() || listed, forwarding: listed, forwarders: trust }
-    }
-}
-
-/// CONNECT and TRACE are refused, `OPTIONS *` answered; anything else must be for a path.
-fn refuse_method(head: &request::Parts) -> Result<Option<Answer>, Failure> {
-    if head.method == Method::CONNECT || head.method == Method::TRACE {
-        return Err(Failure::MethodRefused);
-    }
-    if head.uri.path() == "*" {
-        return match head.method {
-            Method::OPTIONS => Ok(Some(Answer::Ours(respond::options(), None))),
-            _ => Err(Failure::BadTarget),
-        };
-    }
-    if head.uri.path().starts_with('/') { Ok(None) } else { Err(Failure::BadTarget) }
-}
-
 /// The host that the client asked for, as a field value: its own where it is the one that counts.
-fn client_host(head: &request::Parts, authority: &Authority) -> Result<HeaderValue, Failure> {
+pub(crate) fn client_host(head: &request::Parts, authority: &Authority) -> Result<HeaderValue, Failure> {
     match head.headers.get(http::header::HOST) {
         Some(host) if head.uri.authority().is_none() => Ok(host.clone()),
         _ => HeaderValue::from_str(authority.as_str()).map_err(|_| Failure::BadHost),
@@ -315,7 +282,7 @@ fn client_host(head: &request::Parts, authority: &Authority) -> Result<HeaderVal
 }
 
 /// An override is for us: the upstream does not see it.
-fn remove_override(headers: &mut HeaderMap, split: &SplitConfig) {
+pub(crate) fn remove_override(headers: &mut HeaderMap, split: &SplitConfig) {
     match split.split.force.as_ref().map(|force| &force.place) {
         Some(OverridePlace::Header(name)) => {
             headers.remove(name);
@@ -381,8 +348,9 @@ fn make_private(headers: &mut HeaderMap) {
     }
 }
 
+/// Seconds since the epoch.
 #[expect(clippy::disallowed_methods, reason = "overrides expire by the wall clock")]
-fn seconds_now() -> u64 {
+pub(crate) fn seconds_now() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
 }

@@ -2,14 +2,15 @@
 //! stream the body, record.
 //!
 //! Reading order: [`worker`] (what a worker thread owns), [`mod@handle`] (the phases), [`view`] (the request as pure logic
-//! sees it), [`headers`], [`attempt`], [`outbound`] (the response body on its way), [`record`] (what is counted and
-//! logged when it ends), [`failure`] (what goes wrong, who is to blame) and [`respond`] (answers of our own).
-//! How bytes come in and go out is `front`'s and `upstream`'s.
+//! sees it), [`identify`] (what counts of it), [`headers`], [`attempt`], [`outbound`] (the response body on its way),
+//! [`record`] (what is counted and logged when it ends), [`failure`] (what goes wrong, who is to blame) and [`respond`]
+//! (answers of our own). How bytes come in and go out is `front`'s and `upstream`'s.
 
 pub mod attempt;
 pub mod failure;
 pub mod handle;
 pub mod headers;
+pub mod identify;
 pub mod outbound;
 pub mod record;
 pub mod respond;

@@ -124,8 +124,8 @@ fn entry(
     RouteEntry { route: Arc::clone(route), name, plan }
 }
 
-/// Every header that a key, a condition or an override names, and those that only we may set.
-fn routing_headers(config: &Config) -> RoutingHeaders {
+/// The headers that a key, a condition or an override names, and those that only we may set.
+pub fn routing_headers(config: &Config) -> RoutingHeaders {
     let routes = config.routes.iter().flat_map(|route| &route.matches.when);
     let conditions = routes.filter_map(|condition| condition.source.header_name().cloned());
     let splits = config.splits.iter().flat_map(|split| split.split.routing_headers().cloned());

@@ -1,0 +1,51 @@
+//! What is settled before a route is looked up: whether the target can be served, whose headers count, and the client's
+//! address. `weir explain` calls these same functions. What is removed, and why: [`super::headers`].
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, Method, request};
+
+use super::{Failure, headers};
+use crate::state::RoutingHeaders;
+use crate::types::IpSet;
+
+/// Whose headers count on a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Trust<'a> {
+    /// Identity headers of this peer count.
+    pub identity: bool,
+    /// Forwarding headers of this peer count.
+    pub forwarding: bool,
+    forwarders: Option<&'a IpSet>,
+}
+
+impl<'a> Trust<'a> {
+    /// What counts from `peer` on a listener that trusts `listed`; where it names nobody, everybody's identity and
+    /// nobody's forwarding.
+    pub fn of(listed: Option<&'a IpSet>, peer: IpAddr) -> Self {
+        let forwarding = listed.is_some_and(|set| set.contains(peer));
+        Self { identity: listed.is_none() || forwarding, forwarding, forwarders: listed }
+    }
+}
+
+/// Whether a request is about the server itself (`OPTIONS *`) and not about a path.
+///
+/// # Errors
+/// [`Failure::MethodRefused`] for CONNECT and TRACE, [`Failure::BadTarget`] for anything else without a path.
+pub fn is_about_server(head: &request::Parts) -> Result<bool, Failure> {
+    if head.method == Method::CONNECT || head.method == Method::TRACE {
+        return Err(Failure::MethodRefused);
+    }
+    match head.uri.path() {
+        "*" if head.method == Method::OPTIONS => Ok(true),
+        path if path.starts_with('/') => Ok(false),
+        _ => Err(Failure::BadTarget),
+    }
+}
+
+/// Removes the headers of a request from `peer` that do not count, and tells the client's address.
+pub fn identify(headers: &mut HeaderMap, routing: &RoutingHeaders, trust: Trust<'_>, peer: IpAddr) -> IpAddr {
+    headers::strip_hop_by_hop(headers);
+    headers::strip_identities(headers, routing, trust.identity);
+    headers::client_ip(headers, peer, trust.forwarders)
+}
