@@ -99,6 +99,12 @@ pub fn assign<R: RequestView>(split: &Split, request: &R, draw: Draw) -> Result<
     observed(split, request, draw, &mut Nobody)
 }
 
+/// The variant of the unit `key` in `split`, whoever `request` says it is: overrides, rules and shares as in [`assign`], but
+/// the sources of the key are not read, so that nothing can be refused.
+pub fn assign_unit<R: RequestView>(split: &Split, key: UnitKey, request: &R, draw: Draw) -> Assignment {
+    decide(split, Unit { key: Some(key), source: None, minted: false }, request, draw, &mut Nobody)
+}
+
 /// The variant of the unit `key` by the split's own shares: what [`assign`] gives for a request that has this key, no
 /// override, and attributes that no rule matches.
 ///
@@ -116,24 +122,35 @@ pub(super) fn observed<R: RequestView, O: Observer>(
     observer: &mut O,
 ) -> Result<Assignment, Refusal> {
     let unit = identify(split, request, draw, observer)?;
+    Ok(decide(split, unit, request, draw, observer))
+}
+
+/// Override, rules, shares: the first that decides.
+fn decide<R: RequestView, O: Observer>(
+    split: &Split,
+    unit: Unit,
+    request: &R,
+    draw: Draw,
+    observer: &mut O,
+) -> Assignment {
     if let Some(force) = &split.force {
         let outcome = forced(split, force, request, unit.key.as_ref(), draw.now);
         observer.see(|| Step::Override(outcome));
         if let OverrideOutcome::Honoured { variant, .. } = outcome {
-            return Ok(unit.assigned(variant, Reason::Override, None));
+            return unit.assigned(variant, Reason::Override, None);
         }
     }
     for (index, rule) in split.rules.iter().enumerate() {
         let failing = rule.when.iter().position(|condition| !condition.holds(request));
         observer.see(|| Step::Rule(failing.map_or(RuleOutcome::Matches, RuleOutcome::Fails)));
         if failing.is_none() {
-            return Ok(match &rule.then {
+            return match &rule.then {
                 Then::Pin(variant) => unit.assigned(*variant, Reason::Rule, Some(index)),
                 Then::Weights(layout) => by_shares(split, layout, Some(index), unit, draw.random, observer),
-            });
+            };
         }
     }
-    Ok(by_shares(split, &split.layout, None, unit, draw.random, observer))
+    by_shares(split, &split.layout, None, unit, draw.random, observer)
 }
 
 /// Who a request is.

@@ -15,7 +15,7 @@ pub mod token;
 
 use http::HeaderName;
 
-pub use assign::{Assignment, Draw, Reason, Refusal, assign, assign_key};
+pub use assign::{Assignment, Draw, Reason, Refusal, assign, assign_key, assign_unit};
 pub use explain::{Trace, assign_traced};
 pub use layout::{Bounds, Layout, Oversubscribed};
 

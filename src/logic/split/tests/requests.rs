@@ -12,7 +12,7 @@ use crate::logic::condition::{Ambiguous, Condition, Source, Test};
 use crate::logic::split::explain::{RuleOutcome, SourceOutcome};
 use crate::logic::split::{
     Assignment, Draw, Missing, OverridePlace, Reason, Refusal, Rule, Split, Then, Trace, assign, assign_key,
-    assign_traced, hash,
+    assign_traced, assign_unit, hash,
 };
 use crate::types::unit::UnitKeyError;
 use crate::types::{Position, RuleName};
@@ -94,6 +94,25 @@ fn first_source_that_is_present_and_not_empty_gives_the_key() {
             (Ok(got), Ok(None)) => assert_eq!((got.variant, got.reason), (0, Reason::Missing), "{request:?}"),
             (got, expected) => assert_eq!(got.err(), expected.err(), "{request:?}"),
         }
+    }
+}
+
+#[test]
+fn unit_that_is_given_is_assigned_as_by_a_request_that_carries_it() {
+    let tier = |tier: &str| Fake::new().header("x-tier", tier);
+    let twice = tier("free").header("x-tenant", "1").header("x-tenant", "2");
+    let split = with_rules(checkout());
+    for name in ["42", "7", "ünï", &"k".repeat(1024)] {
+        for request in [Fake::new(), user("else"), tier("internal"), tier("free")] {
+            let given = assign_unit(&split, key(name), &request, DRAW);
+            assert_eq!((&given.key, given.key_source), (&Some(key(name)), None), "{name:?} {request:?}");
+            let carried = request.header("x-tenant", name);
+            let same = Assignment { key_source: Some(0), ..given };
+            assert_eq!(run(&split, &carried, DRAW).0, Ok(same), "{name:?} {carried:?}");
+        }
+        let refused = run(&split, &twice, DRAW).0;
+        assert!(refused.is_err(), "{refused:?}");
+        assert_eq!(assign_unit(&split, key(name), &twice, DRAW).rule, Some(1), "the sources are not read");
     }
 }
 
