@@ -1,8 +1,13 @@
 //! What may be typed. The help texts here are the reference of the command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use http::{HeaderName, HeaderValue};
+
+use crate::types::quantity::parse_duration;
 
 /// An L7 traffic-splitting reverse proxy: the same unit, the same variant, on every replica.
 #[derive(Debug, Parser)]
@@ -86,8 +91,8 @@ pub struct ExplainArgs {
     #[arg(short, long, value_name = "PATH", default_value = "weir.yaml")]
     pub config: PathBuf,
     /// A header of the request, as `name: value`; may be given several times
-    #[arg(short = 'H', long = "header", value_name = "HEADER")]
-    pub headers: Vec<String>,
+    #[arg(short = 'H', long = "header", value_name = "HEADER", value_parser = header)]
+    pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Who is connected
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     pub peer: std::net::IpAddr,
@@ -97,7 +102,8 @@ pub struct ExplainArgs {
     /// How the result looks
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
-    /// The method and the URL, such as `GET http://shop.example.com/cart`; the method may be left out
+    /// The method and the URL, such as `GET http://shop.example.com/cart`. Without a method it is GET. The host may
+    /// come as a header instead: `-H 'host: shop.example.com' /cart`
     #[arg(value_name = "[METHOD] URL", required = true, num_args = 1..=2)]
     pub request: Vec<String>,
 }
@@ -114,15 +120,15 @@ pub struct AssignArgs {
     /// How a line looks: `unit<TAB>variant<TAB>position`, or a JSON object
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
-    /// How a line of the standard input is read: the unit itself, or a JSON object `{"unit": …, "headers": {…}, …}`
+    /// How a unit is read: as it is, or as a JSON object `{"unit": …, "headers": {…}, …}`
     #[arg(long, value_enum, default_value_t)]
     pub input: Input,
-    /// The units; `-` or none reads the standard input, one a line
+    /// The units; `-` or none reads the standard input, one a line. After `--` they may begin with `-`
     #[arg(value_name = "UNIT")]
-    pub units: Vec<String>,
+    pub units: Vec<OsString>,
 }
 
-/// How a line of the standard input is read.
+/// How a unit is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Input {
     /// The unit itself.
@@ -148,8 +154,8 @@ pub struct TokenArgs {
     #[arg(short, long, value_name = "UNIT", default_value = "*")]
     pub unit: String,
     /// How long it is valid, such as `8h`
-    #[arg(short, long, value_name = "DURATION", default_value = "1h")]
-    pub expires: String,
+    #[arg(short, long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
+    pub expires: Duration,
 }
 
 /// Arguments of `weir completions`.
@@ -178,4 +184,23 @@ pub struct DemoArgs {
     /// Print plain lines even on a terminal
     #[arg(long)]
     pub plain: bool,
+}
+
+/// A header as it is typed: `name: value`, white space around the value left out.
+fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = text.split_once(':').ok_or("a header is `name: value`")?;
+    let name = name.parse().map_err(|_| format!("{name:?} is not a header name"))?;
+    let value = HeaderValue::from_bytes(value.trim_matches([' ', '\t']).as_bytes());
+    Ok((name, value.map_err(|_| "the value has a character that no header can carry")?))
+}
+
+/// A duration of more than nothing, as the configuration writes it.
+fn duration(text: &str) -> Result<Duration, String> {
+    match parse_duration(text) {
+        Ok(duration) if duration.is_zero() => Err("a duration of zero has no meaning here".to_owned()),
+        Ok(duration) => Ok(duration),
+        Err(error) => {
+            Err(format!("{error}; write a whole number and `ms`, `s`, `m`, `h` or `d`, as in `8h`"))
+        }
+    }
 }

@@ -7,6 +7,7 @@ pub mod args;
 pub mod assign;
 pub mod check;
 pub mod completions;
+mod configuration;
 pub mod demo;
 pub mod explain;
 pub mod run;
@@ -20,6 +21,8 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use args::{Args, Command};
+
+use crate::config::Rejected;
 
 /// What a command came to: the process's exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,7 +83,7 @@ pub fn main() -> ExitCode {
             check::run(&args.files, options, &mut out, &mut err).map_err(Into::into)
         }
         Command::Explain(args) => explain::run(&args, &mut out),
-        Command::Assign(args) => assign::run(&args, &mut io::stdin().lock(), &mut out),
+        Command::Assign(args) => assign::run(&args, io::stdin().lock(), &mut out, &mut err),
         Command::Schema => schema::run(&mut out).map_err(Into::into),
         Command::Completions(args) => completions::run(&args, &mut out),
         Command::Token(args) => token::run(&args, &mut out),
@@ -89,12 +92,26 @@ pub fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         // A reader that has seen enough (`weir assign … | head`) is no failure.
         Err(error) if is_broken_pipe(&error) => Exit::Ok.into(),
-        Err(error) => {
-            // Nobody may be listening.
-            let _ = writeln!(err, "weir: {error:#}");
-            Exit::Failed.into()
-        }
+        Err(error) => complain(&error, &mut err).into(),
     }
+}
+
+/// The arguments fit the parser and say nothing that can be done.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Misuse(String);
+
+/// Tells a person what went wrong; the exit code for it. Nobody may be listening.
+fn complain(error: &anyhow::Error, err: &mut io::Stderr) -> Exit {
+    if let Some(rejected) = error.downcast_ref::<Rejected>() {
+        let colour = err.is_terminal();
+        for diagnostic in &rejected.diagnostics {
+            let _ = writeln!(err, "{}", diagnostic.render(colour));
+        }
+        return if rejected.is_unreadable() { Exit::Failed } else { Exit::Refused };
+    }
+    let _ = writeln!(err, "weir: {error:#}");
+    if error.is::<Misuse>() { Exit::Usage } else { Exit::Failed }
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -1,5 +1,0 @@
-//! c
-use super::Exit;
-pub fn run(_a: &super::args::ExplainArgs, _out: &mut impl std::io::Write) -> anyhow::Result<Exit> {
-    Ok(Exit::Ok)
-}

@@ -1,0 +1,107 @@
+//! The request that is asked about: as a client such as curl would send it over HTTP/1.1.
+
+use http::header::HOST;
+use http::{HeaderName, HeaderValue, Method, Request, Uri, request};
+
+use crate::cli::Misuse;
+
+/// A request that nobody sent.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// Its head.
+    pub(super) head: request::Parts,
+    /// Whether the connection is encrypted.
+    pub(super) secure: bool,
+}
+
+/// Reads `[METHOD] URL` and the headers. The URL's host becomes the `host` header, unless that is given.
+///
+/// # Errors
+/// [`Misuse`] when no client could send it.
+pub(super) fn read(words: &[String], headers: &[(HeaderName, HeaderValue)]) -> Result<Asked, Misuse> {
+    let (method, url) = match words {
+        [url] => ("GET", url),
+        [method, url] => (method.as_str(), url),
+        _ => return Err(Misuse("what is asked about is a method and a URL".to_owned())),
+    };
+    let method: Method = method.parse().map_err(|_| Misuse(format!("{method:?} is not a method")))?;
+    let wrong = |why: &str| Misuse(format!("{url:?} is not a URL: {why}"));
+    // As browsers and curl have it: a host without a scheme is asked over HTTP.
+    let whole = if url.starts_with('/') || url == "*" || url.contains("://") {
+        url.clone()
+    } else {
+        format!("http://{url}")
+    };
+    let uri: Uri = whole.parse().map_err(|error: http::uri::InvalidUri| wrong(&error.to_string()))?;
+    let secure = match uri.scheme_str() {
+        None | Some("http") => false,
+        Some("https") => true,
+        Some(scheme) => return Err(wrong(&format!("the scheme `{scheme}` is not HTTP"))),
+    };
+    let mut head = Request::new(()).into_parts().0;
+    head.method = method;
+    if let Some(authority) = uri.authority() {
+        if authority.as_str().contains('@') {
+            return Err(wrong("a user name is sent as an `authorization` header"));
+        }
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|error| wrong(&error.to_string()))?;
+        if !headers.iter().any(|(name, _)| name == HOST) {
+            head.headers.insert(HOST, host);
+        }
+    }
+    for (name, value) in headers {
+        head.headers.append(name, value.clone());
+    }
+    let target = uri.path_and_query().map_or("/", |target| target.as_str());
+    head.uri = target.parse().map_err(|error: http::uri::InvalidUri| wrong(&error.to_string()))?;
+    Ok(Asked { head, secure })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(words: &[&str], headers: &[(&'static str, &'static str)]) -> Result<String, String> {
+        let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
+        let headers: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect();
+        let Asked { head, secure } = read(&words, &headers).map_err(|error| error.to_string())?;
+        let hosts: Vec<_> = head.headers.get_all(HOST).iter().map(|host| host.to_str().unwrap()).collect();
+        Ok(format!("{} {} {} {secure}", head.method, head.uri, hosts.join("+")))
+    }
+
+    #[test]
+    fn words_are_a_request_as_a_client_sends_it() {
+        let rows: [(&[&str], &[(&'static str, &'static str)], &str); 9] = [
+            (&["http://a/x?y=1"], &[], "GET /x?y=1 a false"),
+            (&["POST", "https://a:8443"], &[], "POST / a:8443 true"),
+            (&["a/x"], &[], "GET /x a false"),
+            (&["a"], &[], "GET / a false"),
+            (&["http://a?y#z"], &[], "GET /?y a false"),
+            (&["/x"], &[("host", "b")], "GET /x b false"),
+            (&["http://a/x"], &[("host", "b")], "GET /x b false"),
+            (&["/x"], &[("host", "b"), ("host", "c")], "GET /x b+c false"),
+            (&["OPTIONS", "*"], &[("host", "b")], "OPTIONS * b false"),
+        ];
+        for (words, headers, expected) in rows {
+            assert_eq!(asked(words, headers).as_deref(), Ok(expected), "{words:?} {headers:?}");
+        }
+    }
+
+    #[test]
+    fn words_that_no_client_sends_are_refused() {
+        for (words, part) in [
+            (&["GE T", "http://a/"][..], "is not a method"),
+            (&["ftp://a/"], "`ftp` is not HTTP"),
+            (&["http://me@a/"], "authorization"),
+            (&["http://a/ b"], "is not a URL"),
+            (&["http://"], "is not a URL"),
+            (&[""], "is not a URL"),
+        ] {
+            let error = asked(words, &[]).unwrap_err();
+            assert!(error.contains(part), "{words:?}: {error}");
+        }
+    }
+}

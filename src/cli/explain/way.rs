@@ -1,0 +1,324 @@
+//! One request's way through a configuration: the phases of `proxy/handle` up to the first byte that would be sent, in
+//! its order and with its functions.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::header::{CONTENT_LENGTH, HOST};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, request};
+
+use super::choice::Choice;
+use super::explanation::{
+    Answer, Asking, Client, Destination, Explanation, Field, Removed, Sent, Taken, Why,
+};
+use super::obstacle::Obstacle;
+use super::request::Asked;
+use crate::config::Config;
+use crate::config::model::{Action, HostRewrite, Protocol, Route, SplitConfig};
+use crate::logic::condition::RequestView;
+use crate::logic::route::{HostPattern, Lookup, PathPattern, Table};
+use crate::logic::split::{Draw, OnUnavailable, assign_traced};
+use crate::proxy::handle::{client_host, remove_override, seconds_now};
+use crate::proxy::headers::{self, Forwarding, X_REQUEST_ID};
+use crate::proxy::identify::{Trust, identify, is_about_server};
+use crate::proxy::view::{Authority, View};
+use crate::proxy::{Failure, Outbound, respond};
+use crate::state::RoutingHeaders;
+use crate::state::build::routing_headers;
+use crate::types::UpstreamName;
+
+/// A request that is refused.
+struct Refused {
+    failure: Failure,
+    /// What is wrong with it, where the failure's own sentence does not say it all.
+    why: Option<String>,
+    /// The methods that its path takes, where another one is refused.
+    allowed: Vec<Method>,
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        Self { failure, why: None, allowed: Vec::new() }
+    }
+}
+
+impl Explanation {
+    /// The way of `asked` from `peer`, which came in by number `listener` of the configuration's listeners.
+    pub(super) fn new(config: &Config, listener: usize, peer: IpAddr, asked: Asked) -> Self {
+        let trust = config.listeners.get(listener).and_then(|listener| listener.trust.as_ref());
+        let name = config.listeners.get(listener).map(|listener| listener.name.to_string());
+        let mut explanation = Self {
+            request: Asking {
+                method: asked.head.method.to_string(),
+                target: asked.head.uri.to_string(),
+                host: Authority::of(&asked.head).ok().map(|authority| authority.as_str().to_owned()),
+            },
+            client: Client {
+                peer: peer.to_canonical(),
+                listener: name.unwrap_or_default(),
+                trusted: trust.map(|set| set.contains(peer)),
+                address: peer.to_canonical(),
+            },
+            removed: Vec::new(),
+            route: None,
+            obstacles: Vec::new(),
+            split: None,
+            upstream: None,
+            sent: None,
+            answer: None,
+        };
+        let way = Way { config, listener, peer, trust: Trust::of(trust, peer), secure: asked.secure };
+        if let Err(refused) = way.follow(asked.head, &mut explanation) {
+            let Refused { failure, why, allowed } = refused;
+            let response = match failure {
+                Failure::MethodNotAllowed => respond::method_not_allowed(&allowed),
+                failure => respond::failure(failure),
+            };
+            let why = why.unwrap_or_else(|| failure.sentence().to_owned());
+            explanation.upstream = None;
+            explanation.answer =
+                Some(Answer { error: Some(failure.code()), why: Some(why), ..Answer::new(&response) });
+        }
+        explanation
+    }
+}
+
+/// What does not change on a request's way.
+struct Way<'a> {
+    config: &'a Config,
+    listener: usize,
+    peer: IpAddr,
+    trust: Trust<'a>,
+    secure: bool,
+}
+
+impl Way<'_> {
+    /// Follows the request as far as it goes; the order is that of the proxy.
+    fn follow(&self, mut head: request::Parts, told: &mut Explanation) -> Result<(), Refused> {
+        if is_about_server(&head)? {
+            told.answer = Some(Answer::new(&respond::options()));
+            return Ok(());
+        }
+        let authority = Authority::of(&head)?;
+        let asked = head.headers.clone();
+        let routing = routing_headers(self.config);
+        let client_ip = identify(&mut head.headers, &routing, self.trust, self.peer);
+        told.client.address = client_ip;
+        told.removed = removed(&asked, &head.headers, &routing);
+        let counted = head.headers.clone();
+        let id = headers::request_id(&mut head.headers, self.trust.identity, fastrand::u128(..));
+
+        let view = View::new(&head, &authority, client_ip);
+        let table = Table::new(self.config.routes.iter().map(|route| route.matches.clone()).collect());
+        let (index, pattern) = match table.lookup(&view, self.listener) {
+            Lookup::Found { route, path } => (route, path),
+            lookup => {
+                let obstacle =
+                    |route: &Arc<Route>| Obstacle::of(route, &view, &self.config.listeners, self.listener);
+                told.obstacles = self.config.routes.iter().map(obstacle).collect();
+                return Err(unrouted(lookup));
+            }
+        };
+        let Some(route) = self.config.routes.get(index) else { return Err(Failure::Internal.into()) };
+        let pattern = pattern.and_then(|path| route.matches.paths.get(path));
+        told.route = Some(self.taken(index, route, &view, pattern));
+        let (split, variant) = match &route.action {
+            Action::Redirect(redirect) => {
+                let response = respond::redirect(redirect, &head.uri, &authority, self.secure, pattern);
+                told.answer = Some(Answer::of_route(route, response));
+                return Ok(());
+            }
+            Action::Respond(answer) => {
+                told.answer = Some(Answer::of_route(route, respond::fixed(answer)));
+                return Ok(());
+            }
+            Action::Upstream(upstream) => {
+                told.upstream = self.destination(upstream, route, OnUnavailable::Error);
+                (None, None)
+            }
+            Action::Split(index) => {
+                let Some(split) = self.config.splits.get(*index) else {
+                    return Err(Failure::Internal.into());
+                };
+                (Some(&**split), self.choose(split, route, &view, told)?)
+            }
+        };
+
+        let length =
+            head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        if length.zip(route.max_body).is_some_and(|(length, limit)| length > limit.0) {
+            return Err(Failure::BodyTooLarge.into());
+        }
+        let target = respond::rewritten(&head.uri, route.rewrite_prefix.as_deref(), pattern);
+        let target = PathAndQuery::try_from(target).map_err(|_| Failure::BadTarget)?;
+        let host = client_host(&head, &authority)?;
+        let forwarding = Forwarding {
+            peer: self.peer,
+            trusted: self.trust.forwarding,
+            secure: self.secure,
+            host: authority.as_str(),
+            version: head.version,
+        };
+        headers::forward(&mut head.headers, &forwarding);
+        route.request_headers.apply(&mut head.headers);
+        if let Some(split) = split {
+            remove_override(&mut head.headers, split);
+            let value = variant.and_then(|index: usize| split.variant_values.get(index));
+            let value = value.cloned().unwrap_or(HeaderValue::from_static(""));
+            head.headers.insert(&split.variant_header, value);
+        }
+        let host = match (&route.host, told.upstream.as_ref().map(|upstream| upstream.endpoints.as_slice())) {
+            (HostRewrite::Preserve, _) => Some(host),
+            (HostRewrite::Name(name), _) => Some(name.clone()),
+            (HostRewrite::Endpoint, Some([endpoint])) => HeaderValue::from_str(endpoint).ok(),
+            (HostRewrite::Endpoint, _) => None,
+        };
+        let made = |name: &HeaderName, value: &HeaderValue| {
+            let is_id = name == X_REQUEST_ID && value == id && counted.get(name) != Some(value);
+            is_id || (variant.is_none() && split.is_some_and(|split| name == split.variant_header))
+        };
+        told.sent = Some(Sent {
+            target: target.to_string(),
+            host: host.as_ref().map(text),
+            headers: fields(&head.headers, &counted, made),
+        });
+        Ok(())
+    }
+
+    /// Assigns the variant; `None` where chance decides.
+    fn choose(
+        &self,
+        split: &SplitConfig,
+        route: &Route,
+        view: &View<'_>,
+        told: &mut Explanation,
+    ) -> Result<Option<usize>, Refused> {
+        let draw = Draw { random: fastrand::u128(..), now: seconds_now() };
+        let (outcome, trace) = assign_traced(&split.split, view, draw);
+        let choice = Choice::new(split, view, &outcome, &trace);
+        let by_chance = choice.by_chance;
+        told.split = Some(choice);
+        let assignment = outcome.map_err(|refusal| {
+            let failure = Failure::from(&refusal);
+            Refused { why: Some(refusal.to_string()), ..failure.into() }
+        })?;
+        if by_chance {
+            return Ok(None);
+        }
+        let variant = split.split.variants.get(assignment.variant);
+        if let (Some(variant), Some(upstream)) = (variant, split.upstreams.get(assignment.variant)) {
+            // There is nowhere to fall back to from the baseline.
+            let otherwise =
+                if assignment.variant == 0 { OnUnavailable::Error } else { variant.on_unavailable };
+            told.upstream = self.destination(upstream, route, otherwise);
+        }
+        Ok(Some(assignment.variant))
+    }
+
+    fn taken(&self, index: usize, route: &Route, view: &View<'_>, pattern: Option<&PathPattern>) -> Taken {
+        let fits = |host: &&HostPattern| host.matches(view.host(), view.port());
+        let specific = |host: &&HostPattern| (!host.wildcard, host.name.len(), host.port.is_some());
+        Taken {
+            name: route.name.to_string(),
+            place: index + 1,
+            of: self.config.routes.len(),
+            host: route.matches.hosts.iter().filter(fits).max_by_key(specific).map(ToString::to_string),
+            path: pattern.map(ToString::to_string),
+            action: match route.action {
+                Action::Split(_) => "split",
+                Action::Upstream(_) => "upstream",
+                Action::Redirect(_) => "redirect",
+                Action::Respond(_) => "respond",
+            },
+        }
+    }
+
+    fn destination(
+        &self,
+        name: &UpstreamName,
+        route: &Route,
+        on_unavailable: OnUnavailable,
+    ) -> Option<Destination> {
+        let upstream = self.config.upstreams.get(name)?;
+        Some(Destination {
+            name: name.to_string(),
+            protocol: match upstream.protocol {
+                Protocol::Http1 => "http1",
+                Protocol::Http2 => "http2",
+            },
+            endpoints: upstream.endpoints.iter().map(ToString::to_string).collect(),
+            attempts: route.attempts,
+            on_unavailable: match on_unavailable {
+                OnUnavailable::Baseline => "baseline",
+                OnUnavailable::Error => "error",
+            },
+        })
+    }
+}
+
+impl Answer {
+    fn new(response: &Response<Outbound>) -> Self {
+        Self {
+            status: response.status().as_u16(),
+            error: None,
+            why: None,
+            headers: fields(response.headers(), &HeaderMap::new(), |_, _| false),
+        }
+    }
+
+    fn of_route(route: &Route, mut response: Response<Outbound>) -> Self {
+        route.response_headers.apply(response.headers_mut());
+        Self::new(&response)
+    }
+}
+
+fn unrouted(lookup: Lookup) -> Refused {
+    match lookup {
+        Lookup::MethodNotAllowed(allowed) => {
+            let names: Vec<_> = allowed.iter().map(Method::as_str).collect();
+            let failure = Failure::MethodNotAllowed;
+            let why = format!("{}, only {}", failure.sentence(), names.join(", "));
+            Refused { failure, why: Some(why), allowed }
+        }
+        Lookup::UnknownHost => Failure::UnknownHost.into(),
+        Lookup::NoRoute | Lookup::Found { .. } => Failure::NoRoute.into(),
+    }
+}
+
+/// The headers of `asked` that are not in `left`, and why.
+fn removed(asked: &HeaderMap, left: &HeaderMap, routing: &RoutingHeaders) -> Vec<Removed> {
+    let mut between = asked.clone();
+    headers::strip_hop_by_hop(&mut between);
+    let gone = asked.keys().filter(|name| !left.contains_key(*name));
+    let why = |name: &HeaderName| {
+        if !between.contains_key(name) {
+            Why::HopByHop
+        } else if routing.is_alias(name) {
+            Why::Alias
+        } else if routing.ours().contains(name) {
+            Why::Ours
+        } else {
+            Why::Untrusted
+        }
+    };
+    gone.map(|name| Removed { header: name.to_string(), why: why(name) }).collect()
+}
+
+/// All fields but the host; `sent` are those of the client that count, `made` those whose value is another one each time.
+fn fields(
+    headers: &HeaderMap,
+    sent: &HeaderMap,
+    made: impl Fn(&HeaderName, &HeaderValue) -> bool,
+) -> Vec<Field> {
+    let fields = headers.iter().filter(|(name, _)| **name != HOST).map(|(name, value)| Field {
+        name: name.to_string(),
+        value: (!made(name, value)).then(|| text(value)),
+        from_client: sent.get_all(name).iter().any(|sent| sent == value),
+    });
+    fields.collect()
+}
+
+fn text(value: &HeaderValue) -> String {
+    String::from_utf8_lossy(value.as_bytes()).into_owned()
+}
