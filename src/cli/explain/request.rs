@@ -72,9 +72,12 @@ mod tests {
         Ok(format!("{} {} {} {secure}", head.method, head.uri, hosts.join("+")))
     }
 
+    /// The words, the headers, what is sent.
+    type Row<'a> = (&'a [&'a str], &'a [(&'static str, &'static str)], &'a str);
+
     #[test]
     fn words_are_a_request_as_a_client_sends_it() {
-        let rows: [(&[&str], &[(&'static str, &'static str)], &str); 9] = [
+        let rows: [Row; 9] = [
             (&["http://a/x?y=1"], &[], "GET /x?y=1 a false"),
             (&["POST", "https://a:8443"], &[], "POST / a:8443 true"),
             (&["a/x"], &[], "GET /x a false"),
