@@ -140,11 +140,30 @@ fn serve(worker: &Rc<Worker>, accepting: &Rc<Accepting>, io: Io, peer: IpAddr, d
     let downstream = Downstream { listener, peer, secure: false };
     let id = accepting.id;
     let (worker, drained) = (Rc::clone(worker), drained.clone());
-    worker.metrics.downstream(id, DownstreamEvent::Accepted);
+    let open = Open::new(&worker, id);
     spawn(async move {
         connection::serve(&worker, io, downstream, id, drained).await;
-        worker.metrics.downstream(id, DownstreamEvent::Closed);
+        drop(open);
     });
+}
+
+/// A connection that is counted as open, until it is dropped: a panic that ends it is no leak in the count.
+struct Open {
+    worker: Rc<Worker>,
+    id: ListenerId,
+}
+
+impl Open {
+    fn new(worker: &Rc<Worker>, id: ListenerId) -> Self {
+        worker.metrics.downstream(id, DownstreamEvent::Accepted);
+        Self { worker: Rc::clone(worker), id }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.worker.metrics.downstream(self.id, DownstreamEvent::Closed);
+    }
 }
 
 /// Errors of the connection that was to be accepted, not of the socket.

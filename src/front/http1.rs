@@ -58,6 +58,7 @@ pub(super) async fn serve(
     let mut waiting = drained;
     let mut end = pin!(waiting.wanted());
     let mut draining = false;
+    let mut leaving = false;
     let mut timer = pin!(sleep_until(accepted + head_limit));
     loop {
         tokio::select! {
@@ -80,6 +81,12 @@ pub(super) async fn serve(
                     // Served meanwhile: look again when it could have waited long enough.
                     None => timer.as_mut().reset(now + head_limit.min(idle_limit)),
                     Some(deadline) if deadline > now => timer.as_mut().reset(deadline),
+                    // The end of a response may still be on its way to a slow reader: it gets as long once more.
+                    Some(_) if matches!(clock.waiting(), Waiting::Idle(_)) && !leaving => {
+                        leaving = true;
+                        Pin::new(&mut connection).graceful_shutdown();
+                        timer.as_mut().reset(now + idle_limit);
+                    }
                     Some(_) => break,
                 }
             }
