@@ -14,6 +14,7 @@ use super::span::Span;
 /// One tree of the trees of all files; what contradicts is in the report and the first stays.
 pub(super) fn merge(report: &mut Report<'_>, files: Vec<Node>) -> Node {
     let mut merged: Vec<(Node, Node)> = Vec::new();
+    let mut sections: HashMap<String, usize> = HashMap::new();
     let mut names: HashMap<(usize, String), Span> = HashMap::new();
     let mut place = Span::NONE;
     for file in files {
@@ -31,8 +32,8 @@ pub(super) fn merge(report: &mut Report<'_>, files: Vec<Node>) -> Node {
         };
         for (key, value) in entries {
             let text = key.text().unwrap_or_default();
-            let found = merged.iter().position(|(known, _)| known.text() == Some(text));
-            let Some(index) = found else {
+            let Some(&index) = sections.get(text) else {
+                sections.insert(text.to_owned(), merged.len());
                 if TABLES.contains(&text) {
                     remember(&mut names, merged.len(), &value);
                 }

@@ -132,16 +132,22 @@ pub(super) fn did_you_mean(word: &str) -> String {
     format!("did you mean `{word}`?")
 }
 
+/// The most words and the longest one that a near word is looked for among: it is a service, not worth any time.
+const WORDS: usize = 1000;
+const LONGEST: usize = 64;
+
 /// The one of `known` that is nearest to `text`, if one is near.
 pub(super) fn nearest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let length = text.chars().count();
-    if length > 64 {
+    if length > LONGEST {
         return None;
     }
-    let limit = 1 + length / 4;
+    let (text, limit) = (text.to_lowercase(), 1 + length / 4);
     known
         .into_iter()
-        .map(|word| (strsim::osa_distance(&text.to_lowercase(), word), word))
+        .take(WORDS)
+        .filter(|word| word.len() <= 2 * LONGEST)
+        .map(|word| (strsim::osa_distance(&text, word), word))
         .filter(|&(distance, word)| distance <= limit && distance < word.chars().count())
         .min_by_key(|&(distance, _)| distance)
         .map(|(_, word)| word)

@@ -18,6 +18,8 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 
+use indexmap::IndexMap;
+
 use super::diagnostic::Code;
 use super::field::{Field, Name, Table};
 use super::model::Config;
@@ -82,7 +84,7 @@ struct Known {
     code: Code,
     /// Whether all definitions could be read: of others nothing can be said.
     complete: bool,
-    index: HashMap<String, usize>,
+    index: IndexMap<String, usize>,
 }
 
 impl Names {
@@ -90,7 +92,7 @@ impl Names {
         let mistyped = |section: &str| report.mistyped(Span::NONE, &[section]);
         let listeners = root.listeners.items().iter().enumerate();
         let listeners = listeners.filter_map(|(at, item)| Some((item.get()?.name.get()?.0.clone(), at)));
-        let index: HashMap<_, _> = listeners.collect();
+        let index: IndexMap<_, _> = listeners.collect();
         Self {
             listeners: Known {
                 kind: "listener",
