@@ -2,24 +2,24 @@
 
 use std::rc::Rc;
 
-use http::header::{CACHE_CONTROL, SET_COOKIE, VARY};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Request, Response, Version, request};
+use http::{HeaderValue, Request, Response, Version, request};
 use http_body::Body;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::attempt::{self, attempt};
+use super::cohort::Cohort;
 use super::headers::{self, Forwarding};
 use super::identify::{Trust, identify, is_about_server};
 use super::record::{Head, Record};
 use super::view::{Authority, View};
 use super::worker::{Downstream, Serving, Worker, secret_bits};
 use super::{Failure, Outbound, respond};
-use crate::config::model::{Action, Cache, SplitConfig};
+use crate::config::model::{Action, SplitConfig};
 use crate::logic::route::Lookup;
-use crate::logic::split::{Assignment, Draw, Missing, OnUnavailable, OverridePlace, Reason, assign};
-use crate::state::build::varies_by;
+use crate::logic::split::{Draw, OnUnavailable, Reason, Refusal, assign};
 use crate::state::{Arm, Plan, RouteEntry};
+use crate::telemetry::Cause;
 use crate::upstream::{Inbound, Interim, Upload};
 
 /// Answers `request`. 1xx responses of the upstream go to `interim`, where the client's protocol can take them.
@@ -32,7 +32,8 @@ pub async fn handle(
     let serving = worker.serving();
     let mut record = Box::new(Record::new(Rc::clone(&worker.metrics), Rc::clone(&serving)));
     let version = request.version();
-    let mut exchange = Phases { worker, downstream, serving: &serving, interim };
+    let secure = downstream.secure;
+    let mut exchange = Phases { worker, downstream, serving: &serving, interim, secure };
     match exchange.run(request, &mut record).await {
         Ok(Answer::Ours(mut response, failure)) => {
             finish_ours(&mut response, version, failure);
@@ -51,6 +52,9 @@ pub async fn handle(
         }
         Err(failure) => {
             let mut response = respond::failure(failure);
+            if let Some(cohort) = cohort(&serving, &record, exchange.secure) {
+                cohort.tell(response.headers_mut());
+            }
             finish_ours(&mut response, version, Some(failure));
             record.status = response.status();
             record.close(0, Some(failure));
@@ -63,6 +67,14 @@ fn finish_ours(response: &mut Response<Outbound>, version: Version, failure: Opt
     if version < Version::HTTP_2 && failure.is_some_and(respond::closes_connection) {
         respond::close(response);
     }
+}
+
+/// The cohort of a request that has got a variant.
+fn cohort<'a>(serving: &'a Serving, record: &'a Record, secure: bool) -> Option<Cohort<'a>> {
+    let Plan::Split { split, varies, .. } = &serving.snapshot.routes.get(record.route?)?.plan else {
+        return None;
+    };
+    Some(Cohort { split, varies, variant: record.variant?, assignment: record.assignment.as_ref()?, secure })
 }
 
 /// What a request comes to.
@@ -85,6 +97,8 @@ struct Phases<'a> {
     downstream: &'a Downstream,
     serving: &'a Rc<Serving>,
     interim: Option<Interim>,
+    /// Whether the client's way to us is encrypted; known for good once the request is read.
+    secure: bool,
 }
 
 impl Phases<'_> {
@@ -95,11 +109,12 @@ impl Phases<'_> {
         }
         let authority = Authority::of(&head)?;
         let snapshot = &self.serving.snapshot;
-        let listener = snapshot.listener(&self.downstream.listener.name);
+        let listener = snapshot.listener(&self.downstream.listener);
         let settings = listener.map_or(&self.downstream.listener, |index| &snapshot.config.listeners[index]);
         let peer = self.downstream.peer;
         let trust = Trust::of(settings.trust.as_ref(), peer);
         let client_ip = identify(&mut head.headers, &snapshot.routing_headers, trust, peer);
+        self.secure = headers::is_secure(&head.headers, trust.forwarding, self.downstream.secure);
         let random = self.worker.random_wide();
         let request_id = headers::request_id(&mut head.headers, trust.identity, random);
         if snapshot.access_log.is_some() {
@@ -127,13 +142,12 @@ impl Phases<'_> {
         record.route = Some(index);
         let entry = &snapshot.routes[index];
         let pattern = pattern.and_then(|path| entry.route.matches.paths.get(path));
-        let assignment = match &entry.plan {
+        match &entry.plan {
             Plan::Answer(target) => {
                 record.target = Some(*target);
-                let secure = self.downstream.secure;
                 let mut response = match &entry.route.action {
                     Action::Redirect(redirect) => {
-                        respond::redirect(redirect, &head.uri, &authority, secure, pattern)
+                        respond::redirect(redirect, &head.uri, &authority, self.secure, pattern)
                     }
                     Action::Respond(answer) => respond::fixed(answer),
                     Action::Split(_) | Action::Upstream(_) => return Err(Failure::Internal),
@@ -141,9 +155,17 @@ impl Phases<'_> {
                 entry.route.response_headers.apply(response.headers_mut());
                 return Ok(Answer::Ours(response, None));
             }
-            Plan::Upstream(_) => None,
-            Plan::Split { split, arms } => Some(self.assign(split, arms, &view, random, record)?),
-        };
+            Plan::Upstream(_) => {}
+            Plan::Split { split, arms, refused, .. } => {
+                record.target = Some(*refused);
+                if let Err(refusal) = self.assign(split, arms, &view, random, record) {
+                    if refusal == Refusal::Missing {
+                        self.worker.metrics.missing_key(*refused);
+                    }
+                    return Err(Failure::from(&refusal));
+                }
+            }
+        }
 
         let limit = entry.route.max_body.map(|size| size.0);
         if let (Some(limit), Some(length)) = (limit, body.size_hint().exact())
@@ -161,6 +183,7 @@ impl Phases<'_> {
             host: authority.as_str(),
             version: head.version,
         };
+        headers::strip_overrides(&mut head.headers, &snapshot.routing_headers);
         headers::forward(&mut head.headers, &forwarding);
         entry.route.request_headers.apply(&mut head.headers);
         let plan = attempt::Plan {
@@ -172,7 +195,7 @@ impl Phases<'_> {
         };
         let body = Upload::new(body, limit, settings.body_timeout);
         let deadline = entry.route.timeout.map(|limit| record.started() + limit);
-        self.forward(entry, assignment, &plan, Request::from_parts(head, body), deadline, record).await
+        self.forward(entry, &plan, Request::from_parts(head, body), deadline, record).await
     }
 
     /// Draws the variant and counts the draw.
@@ -183,60 +206,65 @@ impl Phases<'_> {
         view: &View<'_>,
         random: u128,
         record: &mut Record,
-    ) -> Result<Assignment, Failure> {
+    ) -> Result<(), Refusal> {
         let pure = &split.split;
-        let random = if matches!(pure.missing, Missing::Cookie(_)) { secret_bits() } else { random };
         let now = if pure.force.is_some() { seconds_now() } else { 0 };
-        let assignment =
-            assign(pure, view, Draw { random, now }).map_err(|refusal| Failure::from(&refusal))?;
+        let mut assignment = assign(pure, view, Draw { random, now })?;
+        if assignment.minted {
+            // Rare enough to ask the system for bits that nobody can guess.
+            assignment = assign(pure, view, Draw { random: secret_bits(), now })?;
+        }
         let target = arms[assignment.variant].target;
         let metrics = &self.worker.metrics;
         if assignment.key.is_none() || assignment.minted {
             metrics.missing_key(target);
         }
         metrics.assigned(target, assignment.key.as_ref().and(assignment.position));
+        record.target = Some(target);
         record.variant = Some(assignment.variant);
         record.reason = Some(assignment.reason);
-        record.assignment = Some(assignment.clone());
-        Ok(assignment)
+        record.assignment = Some(assignment);
+        Ok(())
     }
 
     /// Sends the request on, to the baseline too where the variant cannot take it, and prepares the response.
     async fn forward(
         &self,
         entry: &RouteEntry,
-        assignment: Option<Assignment>,
         plan: &attempt::Plan<'_>,
-        mut request: Request<Upload>,
+        request: Request<Upload>,
         deadline: Option<Instant>,
         record: &mut Record,
     ) -> Result<Answer, Failure> {
         let upload = request.body().state();
         let sending = async {
-            match (&entry.plan, &assignment) {
+            match (&entry.plan, record.variant) {
                 (Plan::Upstream(arm), _) => {
                     record.enter(arm.target);
                     let sent = attempt(self.worker, self.serving, arm, plan, request, record).await;
-                    sent.map(|exchange| (exchange, 0)).map_err(|failed| failed.failure)
+                    sent.map_err(|failed| failed.failure)
                 }
-                (Plan::Split { split, arms }, Some(assignment)) => {
-                    remove_override(request.headers_mut(), split);
-                    self.through_split(split, arms, assignment.variant, plan, request, record).await
+                (Plan::Split { split, arms, .. }, Some(variant)) => {
+                    self.through_split(split, arms, variant, plan, request, record).await
                 }
                 _ => Err(Failure::Internal),
             }
         };
-        let (exchange, variant) = match deadline {
-            Some(deadline) => timeout_at(deadline, sending).await.unwrap_or(Err(Failure::RouteTimeout))?,
-            None => sending.await?,
+        let sent = match deadline {
+            Some(deadline) => timeout_at(deadline, sending).await.map_err(|_| Failure::RouteTimeout),
+            None => Ok(sending.await),
         };
+        if sent.is_err() {
+            record.broke_off(Cause::Timeout);
+        }
+        let exchange = sent??;
         let crate::upstream::Exchange { mut response, lease } = exchange;
         let version = response.version();
         let headers = response.headers_mut();
         headers::strip_hop_by_hop(headers);
         headers::via(headers, version);
-        if let Plan::Split { split, .. } = &entry.plan {
-            after_split(headers, split, variant, assignment.as_ref(), self.downstream.secure);
+        if let Some(cohort) = cohort(self.serving, record, self.secure) {
+            cohort.tell(headers);
         }
         entry.route.response_headers.apply(headers);
         if response.status().is_informational() {
@@ -254,11 +282,11 @@ impl Phases<'_> {
         plan: &attempt::Plan<'_>,
         mut request: Request<Upload>,
         record: &mut Record,
-    ) -> Result<(crate::upstream::Exchange, usize), Failure> {
+    ) -> Result<crate::upstream::Exchange, Failure> {
         request.headers_mut().insert(&split.variant_header, split.variant_values[variant].clone());
         record.enter(arms[variant].target);
         let failed = match attempt(self.worker, self.serving, &arms[variant], plan, request, record).await {
-            Ok(exchange) => return Ok((exchange, variant)),
+            Ok(exchange) => return Ok(exchange),
             Err(failed) => failed,
         };
         let falls_back =
@@ -269,83 +297,18 @@ impl Phases<'_> {
         record.reason = Some(Reason::Fallback);
         record.enter(arms[0].target);
         let sent = attempt(self.worker, self.serving, &arms[0], plan, *request, record).await;
-        sent.map(|exchange| (exchange, 0)).map_err(|failed| failed.failure)
+        sent.map_err(|failed| failed.failure)
     }
 }
 
-/// The host that the client asked for, as a field value: its own where it is the one that counts.
+/// The host that the client asked for, as a field value and as it was sent.
 pub(crate) fn client_host(head: &request::Parts, authority: &Authority) -> Result<HeaderValue, Failure> {
-    match head.headers.get(http::header::HOST) {
-        Some(host) if head.uri.authority().is_none() => Ok(host.clone()),
-        _ => HeaderValue::from_str(authority.as_str()).map_err(|_| Failure::BadHost),
-    }
-}
-
-/// An override is for us: the upstream does not see it.
-pub(crate) fn remove_override(headers: &mut HeaderMap, split: &SplitConfig) {
-    match split.split.force.as_ref().map(|force| &force.place) {
-        Some(OverridePlace::Header(name)) => {
-            headers.remove(name);
-        }
-        Some(OverridePlace::Cookie(name)) => headers::remove_cookie(headers, name),
-        None => {}
-    }
-}
-
-/// What a response of a split tells the client and the caches on its way.
-fn after_split(
-    headers: &mut HeaderMap,
-    split: &SplitConfig,
-    variant: usize,
-    assignment: Option<&Assignment>,
-    secure: bool,
-) {
-    headers.remove(&split.variant_header);
-    if split.expose {
-        headers.insert(&split.variant_header, split.variant_values[variant].clone());
-    }
-    match split.cache {
-        Cache::Unset => {}
-        Cache::Private => make_private(headers),
-        Cache::Vary => {
-            for name in varies_by(split) {
-                headers.append(VARY, HeaderValue::from(name));
-            }
-        }
-    }
-    if let (Missing::Cookie(name), Some(assignment)) = (&split.split.missing, assignment)
-        && assignment.minted
-        && let Some(key) = &assignment.key
-    {
-        let value = String::from_utf8_lossy(key.as_bytes());
-        let secure = if secure { "; Secure" } else { "" };
-        let age = split.cookie_max_age.as_secs();
-        let cookie = format!("{name}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Lax{secure}");
-        if let Ok(cookie) = HeaderValue::from_str(&cookie) {
-            headers.append(SET_COOKIE, cookie);
-        }
-    }
-}
-
-/// Makes `Cache-Control` private: what invites shared caches goes, the rest stays.
-fn make_private(headers: &mut HeaderMap) {
-    let mut directives: Vec<String> = Vec::new();
-    for value in headers.get_all(CACHE_CONTROL) {
-        let text = value.to_str().unwrap_or_default();
-        directives.extend(text.split(',').map(str::trim).filter(|one| !one.is_empty()).map(str::to_owned));
-    }
-    directives.retain(|one| {
-        let name = one.split('=').next().unwrap_or_default().trim();
-        !["public", "s-maxage", "proxy-revalidate", "private"]
-            .iter()
-            .any(|gone| name.eq_ignore_ascii_case(gone))
-    });
-    if !directives.iter().any(|one| one.eq_ignore_ascii_case("no-store")) {
-        directives.insert(0, "private".to_owned());
-    }
-    if let Ok(value) = HeaderValue::from_str(&directives.join(", ")) {
-        headers.insert(CACHE_CONTROL, value);
-    }
+    let text = match (head.uri.authority(), head.headers.get(http::header::HOST)) {
+        (Some(target), _) => target.as_str(),
+        (None, Some(host)) => return Ok(host.clone()),
+        (None, None) => authority.as_str(),
+    };
+    HeaderValue::from_str(text).map_err(|_| Failure::BadHost)
 }
 
 /// Seconds since the epoch.

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    CONNECTION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
     TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
@@ -112,9 +112,14 @@ fn parse_node(text: &str) -> Option<IpAddr> {
 }
 
 fn forwarded_for(element: &str) -> Option<IpAddr> {
-    let pairs = element.split(';').filter_map(|pair| pair.split_once('='));
-    let (_, node) = pairs.into_iter().find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;
-    parse_node(node.trim().trim_matches('"'))
+    parse_node(parameter(element, "for")?)
+}
+
+/// The value of a parameter in one element of `Forwarded`, without quotes.
+fn parameter<'a>(element: &'a str, name: &str) -> Option<&'a str> {
+    let mut pairs = element.split(';').filter_map(|pair| pair.split_once('='));
+    let (_, value) = pairs.find(|(known, _)| known.trim().eq_ignore_ascii_case(name))?;
+    Some(value.trim().trim_matches('"'))
 }
 
 /// What we say of the client to the upstream.
@@ -216,33 +221,48 @@ pub fn request_id(headers: &mut HeaderMap, trusted: bool, random: u128) -> Heade
     made
 }
 
-/// Removes the cookie called `name` from every `Cookie` field; a field without cookies goes.
-pub fn remove_cookie(headers: &mut HeaderMap, name: &str) {
-    let is_it = |pair: &[u8]| {
+/// Removes what is for us alone: overrides, on whatever route. Other cookies stay, in one field (RFC 9113 §8.2.3 wants
+/// the crumbs of HTTP/2 joined, and an upstream that takes the last of two fields would see another user than we do).
+pub fn strip_overrides(headers: &mut HeaderMap, routing: &RoutingHeaders) {
+    for name in routing.override_headers() {
+        headers.remove(name);
+    }
+    let gone = routing.override_cookies();
+    let is_gone = |pair: &[u8]| {
         let end = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
-        pair[..end].trim_ascii() == name.as_bytes()
+        gone.iter().any(|name| pair[..end].trim_ascii() == name.as_bytes())
     };
-    let fields: Vec<HeaderValue> = headers.get_all(http::header::COOKIE).iter().cloned().collect();
-    if !fields.iter().any(|field| field.as_bytes().split(|byte| *byte == b';').any(is_it)) {
+    let cookies = || {
+        let fields = headers.get_all(COOKIE).iter();
+        fields.flat_map(|field| field.as_bytes().split(|byte| *byte == b';')).map(<[u8]>::trim_ascii)
+    };
+    let is_one_field = headers.get_all(COOKIE).iter().nth(1).is_none();
+    if is_one_field && (gone.is_empty() || !cookies().any(is_gone)) {
         return;
     }
-    headers.remove(http::header::COOKIE);
-    for field in fields {
-        let kept: Vec<&[u8]> = field
-            .as_bytes()
-            .split(|byte| *byte == b';')
-            .map(<[u8]>::trim_ascii)
-            .filter(|pair| !pair.is_empty() && !is_it(pair))
-            .collect();
-        if let (false, Ok(value)) = (kept.is_empty(), HeaderValue::from_bytes(&kept.join(&b"; "[..]))) {
-            headers.append(http::header::COOKIE, value);
-        }
+    let kept: Vec<&[u8]> = cookies().filter(|pair| !pair.is_empty() && !is_gone(pair)).collect();
+    match HeaderValue::from_bytes(&kept.join(&b"; "[..])) {
+        Ok(joined) if !joined.is_empty() => headers.insert(COOKIE, joined),
+        _ => headers.remove(COOKIE),
+    };
+}
+
+/// Whether the client's way to us is encrypted: `secure` says it of the peer's connection, and a peer that is trusted
+/// to forward says it of the client's (`X-Forwarded-Proto`, else `Forwarded`).
+pub fn is_secure(headers: &HeaderMap, trusted: bool, secure: bool) -> bool {
+    if !trusted {
+        return secure;
     }
+    let forwarded = || elements(headers, &FORWARDED).next().and_then(|element| parameter(element, "proto"));
+    // Of a chain the first is the client's own connection.
+    let said = elements(headers, &X_FORWARDED_PROTO).next().or_else(forwarded);
+    said.map_or(secure, |proto| proto.eq_ignore_ascii_case("https"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::logic::split::OverridePlace;
 
     fn map(rows: &[(&'static str, &'static str)]) -> HeaderMap {
         rows.iter()
@@ -285,6 +305,7 @@ mod tests {
         let routing = RoutingHeaders::new(
             [HeaderName::from_static("x-tenant-id")].into_iter(),
             [HeaderName::from_static("x-weir-variant")].into_iter(),
+            std::iter::empty(),
         );
         let sent = [
             ("x-tenant-id", "a"),
@@ -292,6 +313,7 @@ mod tests {
             ("x.tenant.id", "c"),
             ("x-weir-variant", "canary"),
             ("x_weir_variant", "canary"),
+            ("x_forwarded_for", "6.6.6.6"),
             ("x_other", "d"),
         ];
         for (trusted, expected) in [(true, &["x-tenant-id", "x_other"][..]), (false, &["x_other"][..])] {
@@ -374,21 +396,47 @@ mod tests {
     }
 
     #[test]
-    fn one_cookie_is_removed_and_the_others_stay() {
+    fn override_is_removed_and_the_other_cookies_stay_in_one_field() {
         let rows = [
-            (&["a=1; force=x; b=2"][..], &["a=1; b=2"][..]),
-            (&["force=x"], &[]),
-            (&["a=1", "force=x", "b=2"], &["a=1", "b=2"]),
-            (&["forced=1"], &["forced=1"]),
+            (&["a=1; force=x; b=2"][..], Some("a=1; b=2")),
+            (&["force=x"], None),
+            (&["force"], None),
+            (&["a=1", "force=x", "b=2"], Some("a=1; b=2")),
+            (&["a=1;b=2", "c=3"], Some("a=1; b=2; c=3")),
+            (&["forced=1;  b=2 ;"], Some("forced=1;  b=2 ;")),
         ];
+        let places = [OverridePlace::Cookie("force".into()), OverridePlace::Header(X_REQUEST_ID)];
+        let routing = RoutingHeaders::new(std::iter::empty(), std::iter::empty(), places.iter());
         for (sent, expected) in rows {
-            let mut headers = HeaderMap::new();
+            let mut headers = map(&[("x-request-id", "weir1.x.y")]);
             for field in sent {
                 headers.append("cookie", HeaderValue::from_static(field));
             }
-            remove_cookie(&mut headers, "force");
-            let left: Vec<_> = headers.get_all("cookie").iter().collect();
-            assert_eq!(left, expected, "{sent:?}");
+            strip_overrides(&mut headers, &routing);
+            let left: Vec<_> = headers.iter().map(|(_, value)| value).collect();
+            assert_eq!(left, expected.as_slice(), "{sent:?}");
+        }
+    }
+
+    #[test]
+    fn client_is_secure_when_its_connection_is_or_a_trusted_peer_says_so() {
+        let rows: &[(&[(&'static str, &'static str)], bool, bool, bool)] = &[
+            (&[], true, false, false),
+            (&[], true, true, true),
+            (&[("x-forwarded-proto", "https")], true, false, true),
+            (&[("x-forwarded-proto", "HTTPS, http")], true, false, true),
+            (&[("x-forwarded-proto", "http, https")], true, true, false),
+            (&[("x-forwarded-proto", "https")], false, false, false),
+            (&[("x-forwarded-proto", "http")], false, true, true),
+            (&[("forwarded", "for=a;Proto=\"https\", for=b;proto=http")], true, false, true),
+            (&[("forwarded", "for=a")], true, true, true),
+        ];
+        for (headers, trusted, secure, expected) in rows {
+            assert_eq!(
+                is_secure(&map(headers), *trusted, *secure),
+                *expected,
+                "{headers:?} {trusted} {secure}"
+            );
         }
     }
 }

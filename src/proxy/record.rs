@@ -148,7 +148,7 @@ impl Record {
         let (Some(log), Some(head)) = (&self.serving.snapshot.access_log, &self.head) else { return };
         let route = self.route.and_then(|route| self.serving.snapshot.routes.get(route));
         let split = route.and_then(|route| match &route.plan {
-            crate::state::Plan::Split { split, arms } => Some((&split.split, arms)),
+            crate::state::Plan::Split { split, arms, .. } => Some((&split.split, arms)),
             _ => None,
         });
         let variant = self.variant;

@@ -101,8 +101,11 @@ pub fn redirect(
         (None, None, _) => uri.path().to_owned(),
     };
     let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-    let location =
-        if host.is_empty() { format!("{path}{query}") } else { format!("{scheme}://{host}{path}{query}") };
+    let location = match host {
+        // Nobody named a host (HTTP/1.0): without one, `//` at the beginning would make one of the path.
+        "" => format!("/{}{query}", path.trim_start_matches(['/', '\\'])),
+        host => format!("{scheme}://{host}{path}{query}"),
+    };
     let Ok(location) = HeaderValue::from_str(&location) else { return failure(Failure::BadTarget) };
     let mut response = Response::new(Outbound::full(Bytes::new()));
     *response.status_mut() = redirect.status;

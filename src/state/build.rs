@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use super::snapshot::{Arm, Plan, RouteEntry, RoutingHeaders, Snapshot};
+use super::snapshot::{Arm, Plan, RouteEntry, RoutingHeaders, Snapshot, Varies};
 use crate::config::{Config, model};
 use crate::logic::condition::Source;
 use crate::logic::route::Table;
@@ -94,13 +94,16 @@ fn entry(
     metrics: &Metrics,
 ) -> RouteEntry {
     let name: Arc<str> = route.name.as_str().into();
-    let arm = |split: &str, variant: &str, upstream: &UpstreamName| Arm {
-        target: metrics.target(&Target {
+    let target = |split: &str, variant: &str, upstream: &str| {
+        metrics.target(&Target {
             route: Arc::clone(&name),
             split: split.into(),
             variant: variant.into(),
-            upstream: upstream.as_str().into(),
-        }),
+            upstream: upstream.into(),
+        })
+    };
+    let arm = |split: &str, variant: &str, upstream: &UpstreamName| Arm {
+        target: target(split, variant, upstream.as_str()),
         // A valid configuration names only upstreams that it has.
         upstream: places.get(upstream).copied().unwrap_or_default(),
     };
@@ -111,15 +114,11 @@ fn entry(
             let arms = variants
                 .map(|(variant, upstream)| arm(split.split.name.as_str(), variant.name.as_str(), upstream))
                 .collect();
-            Plan::Split { split, arms }
+            let refused = target(split.split.name.as_str(), "", "");
+            Plan::Split { varies: varies(&split), split, arms, refused }
         }
         model::Action::Upstream(upstream) => Plan::Upstream(arm("", "", upstream)),
-        model::Action::Redirect(_) | model::Action::Respond(_) => Plan::Answer(metrics.target(&Target {
-            route: Arc::clone(&name),
-            split: "".into(),
-            variant: "".into(),
-            upstream: "".into(),
-        })),
+        model::Action::Redirect(_) | model::Action::Respond(_) => Plan::Answer(target("", "", "")),
     };
     RouteEntry { route: Arc::clone(route), name, plan }
 }
@@ -131,7 +130,8 @@ pub fn routing_headers(config: &Config) -> RoutingHeaders {
     let splits = config.splits.iter().flat_map(|split| split.split.routing_headers().cloned());
     let default = HeaderName::from_static("x-weir-variant");
     let ours = config.splits.iter().map(|split| split.variant_header.clone()).chain([default]);
-    RoutingHeaders::new(conditions.chain(splits), ours)
+    let overrides = config.splits.iter().filter_map(|split| Some(&split.split.force.as_ref()?.place));
+    RoutingHeaders::new(conditions.chain(splits), ours, overrides)
 }
 
 /// The configured shares of every variant, for the metrics.
@@ -149,21 +149,16 @@ pub fn weights(config: &Config) -> Vec<Weight> {
         .collect()
 }
 
-/// The names of the headers and cookies by which responses of `split` differ, for `Vary`.
-pub fn varies_by(split: &model::SplitConfig) -> Vec<HeaderName> {
+/// By what the responses of `split` differ.
+fn varies(split: &model::SplitConfig) -> Varies {
     let pure = &split.split;
-    let rules = pure.rules.iter().flat_map(|rule| &rule.when).map(|condition| &condition.source);
-    let mut names: Vec<HeaderName> = pure.routing_headers().cloned().collect();
-    let cookies = pure.key.iter().chain(rules).any(|source| matches!(source, Source::Cookie(_)))
-        || matches!(pure.missing, crate::logic::split::Missing::Cookie(_))
-        || pure
-            .force
-            .as_ref()
-            .is_some_and(|force| matches!(force.place, crate::logic::split::OverridePlace::Cookie(_)));
-    if cookies {
-        names.push(http::header::COOKIE);
+    let mut headers: Vec<HeaderName> = pure.routing_headers().cloned().collect();
+    if pure.reads_cookies() {
+        headers.push(http::header::COOKIE);
     }
-    names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
-    names.dedup();
-    names
+    headers.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+    headers.dedup();
+    let mut conditions = pure.rules.iter().flat_map(|rule| &rule.when);
+    let by_address = conditions.any(|condition| matches!(condition.source, Source::ClientIp { .. }));
+    Varies { headers, by_address }
 }

@@ -8,6 +8,6 @@ pub mod snapshot;
 pub mod status;
 pub mod writer;
 
-pub use snapshot::{Arm, Current, Plan, RouteEntry, RoutingHeaders, Snapshot};
+pub use snapshot::{Arm, Current, Plan, RouteEntry, RoutingHeaders, Snapshot, Varies};
 pub use status::{ReloadStatus, Status};
 pub use writer::{Change, Sockets, Writer};

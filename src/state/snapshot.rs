@@ -9,8 +9,9 @@ use http::HeaderName;
 
 use crate::config::{Config, model};
 use crate::logic::route::Table;
+use crate::logic::split::OverridePlace;
 use crate::telemetry::{AccessLog, TargetId};
-use crate::types::{Generation, ListenerName};
+use crate::types::Generation;
 use crate::upstream::Upstream;
 
 /// A configuration made ready to serve.
@@ -52,6 +53,10 @@ pub enum Plan {
         split: Arc<model::SplitConfig>,
         /// Where each variant goes, in the order of the split's variants.
         arms: Vec<Arm>,
+        /// The labels of requests that get no variant.
+        refused: TargetId,
+        /// By what its responses differ.
+        varies: Varies,
     },
     /// Forward.
     Upstream(Arm),
@@ -68,10 +73,28 @@ pub struct Arm {
     pub upstream: usize,
 }
 
+/// By what the responses of a split differ, beside the target of the request.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Varies {
+    /// The headers that the key, the rules and the override read, in the order of their names.
+    pub headers: Vec<HeaderName>,
+    /// Whether a rule looks at the client's address, which no header tells.
+    pub by_address: bool,
+}
+
 impl Snapshot {
-    /// The index of the listener called `name`; `None` when it is no longer configured (its connections drain).
-    pub fn listener(&self, name: &ListenerName) -> Option<usize> {
-        self.config.listeners.iter().position(|listener| listener.name == *name)
+    /// The index of the listener that a connection came in by, as it was configured then; `None` when nobody listens
+    /// there any more (its connections drain).
+    ///
+    /// The address is what a listener is: one may be renamed, and two that have no names change theirs when they change
+    /// places in the file. (The name still tells two apart for which the kernel chose the ports.)
+    pub fn listener(&self, accepted: &model::Listener) -> Option<usize> {
+        let listeners = &self.config.listeners;
+        let is_there = |known: &Arc<model::Listener>| known.bind == accepted.bind;
+        listeners
+            .iter()
+            .position(|known| is_there(known) && known.name == accepted.name)
+            .or_else(|| listeners.iter().position(is_there))
     }
 }
 
@@ -81,6 +104,8 @@ impl Snapshot {
 pub struct RoutingHeaders {
     named: Vec<HeaderName>,
     ours: Vec<HeaderName>,
+    override_headers: Vec<HeaderName>,
+    override_cookies: Vec<String>,
     canonical: HashSet<Box<[u8]>>,
 }
 
@@ -98,17 +123,37 @@ const KEPT: [HeaderName; 5] = [
     http::header::TRAILER,
 ];
 
+/// Headers by which we or a trusted peer vouch for a client: an alias of them would be a stranger's word.
+const VOUCHED: [&str; 4] = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-request-id"];
+
 impl RoutingHeaders {
-    /// `named` are the headers that routing reads, `ours` those that only we may set.
-    pub fn new(named: impl Iterator<Item = HeaderName>, ours: impl Iterator<Item = HeaderName>) -> Self {
+    /// `named` are the headers that routing reads, `ours` those that only we may set, `overrides` where overrides are.
+    pub fn new<'a>(
+        named: impl Iterator<Item = HeaderName>,
+        ours: impl Iterator<Item = HeaderName>,
+        overrides: impl Iterator<Item = &'a OverridePlace>,
+    ) -> Self {
         let unique = |names: &mut dyn Iterator<Item = HeaderName>| {
             let mut seen = HashSet::new();
             names.filter(|name| !KEPT.contains(name) && seen.insert(name.clone())).collect::<Vec<_>>()
         };
         let named = unique(&mut { named });
         let ours = unique(&mut { ours });
-        let canonical = named.iter().chain(&ours).map(|name| canonical(name.as_str())).collect();
-        Self { named, ours, canonical }
+        let texts = named.iter().chain(&ours).map(HeaderName::as_str).chain(VOUCHED);
+        let canonical = texts.map(canonical).collect();
+        let (mut override_headers, mut override_cookies) = (Vec::new(), Vec::new());
+        for place in overrides {
+            match place {
+                OverridePlace::Header(name) if !override_headers.contains(name) => {
+                    override_headers.push(name.clone());
+                }
+                OverridePlace::Cookie(name) if !override_cookies.contains(name) => {
+                    override_cookies.push(name.clone());
+                }
+                OverridePlace::Header(_) | OverridePlace::Cookie(_) => {}
+            }
+        }
+        Self { named, ours, override_headers, override_cookies, canonical }
     }
 
     /// The headers that routing reads: they count from trusted peers only.
@@ -121,11 +166,21 @@ impl RoutingHeaders {
         &self.ours
     }
 
-    /// Whether `name` is another spelling of one of the headers, and not one of them itself.
+    /// The headers that carry overrides: for us, never for an upstream.
+    pub fn override_headers(&self) -> &[HeaderName] {
+        &self.override_headers
+    }
+
+    /// The cookies that carry overrides: for us, never for an upstream.
+    pub fn override_cookies(&self) -> &[String] {
+        &self.override_cookies
+    }
+
+    /// Whether `name` is another spelling of one of the headers, or of one that vouches for the client, and not one of
+    /// them itself.
     pub fn is_alias(&self, name: &HeaderName) -> bool {
         let text = name.as_str();
-        !self.canonical.is_empty()
-            && text.bytes().any(|byte| matches!(byte, b'_' | b'.'))
+        text.bytes().any(|byte| matches!(byte, b'_' | b'.'))
             && self.canonical.contains(&canonical(text))
             && !self.named.contains(name)
             && !self.ours.contains(name)
@@ -170,13 +225,15 @@ mod tests {
     #[test]
     fn alias_of_a_routing_header_is_recognised_and_the_header_itself_is_not() {
         let named = ["x-tenant-id", "host"].map(HeaderName::from_static);
-        let headers =
-            RoutingHeaders::new(named.into_iter(), [HeaderName::from_static("x-weir-variant")].into_iter());
+        let ours = [HeaderName::from_static("x-weir-variant")];
+        let headers = RoutingHeaders::new(named.into_iter(), ours.into_iter(), std::iter::empty());
         assert_eq!(headers.named(), [HeaderName::from_static("x-tenant-id")], "host is never stripped");
         for (name, alias) in [
             ("x_tenant_id", true),
             ("x.tenant-id", true),
             ("x_weir_variant", true),
+            ("x_forwarded_for", true),
+            ("x-forwarded-for", false),
             ("x-tenant-id", false),
             ("x-weir-variant", false),
             ("x_other", false),
