@@ -13,6 +13,5 @@
 mod support;
 
 mod forwarding;
-mod process;
-mod reload;
+mod splitting;
 mod watch;

@@ -1,6 +1,8 @@
 //! What the integration tests share: a proxy in this process or as a process of its own, upstreams that answer as
 //! told, and clients that say exactly what a test wants said.
 
+pub mod ask;
+pub mod load;
 pub mod proxy;
 pub mod raw;
 pub mod upstream;
@@ -8,6 +10,7 @@ pub mod upstream;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
+pub use ask::{Arms, Ask, BOTH, Reply, Via};
 pub use proxy::Proxy;
 pub use upstream::Upstream;
 
