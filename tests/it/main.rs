@@ -14,4 +14,5 @@ mod support;
 
 mod forwarding;
 mod splitting;
+mod trust;
 mod watch;
