@@ -13,6 +13,7 @@
 mod support;
 
 mod forwarding;
+mod routing;
 mod splitting;
 mod trust;
 mod watch;
