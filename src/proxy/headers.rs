@@ -326,7 +326,8 @@ mod tests {
     }
 
     /// Peer, headers, the client that follows.
-    type Row<'a> = (&'a str, &'a [(&'static str, &'static str)], &'a str);
+    type Row<'a> = (&'a str, Headers<'a>, &'a str);
+    type Headers<'a> = &'a [(&'static str, &'static str)];
 
     #[test]
     fn client_is_the_last_untrusted_address_of_a_trusted_chain() {
@@ -420,7 +421,7 @@ mod tests {
 
     #[test]
     fn client_is_secure_when_its_connection_is_or_a_trusted_peer_says_so() {
-        let rows: &[(&[(&'static str, &'static str)], bool, bool, bool)] = &[
+        let rows: &[(Headers, bool, bool, bool)] = &[
             (&[], true, false, false),
             (&[], true, true, true),
             (&[("x-forwarded-proto", "https")], true, false, true),

@@ -1,7 +1,7 @@
 //! One request's phases, in order: strip and normalise, find the route, identify the unit, assign the variant, attempt,
 //! stream the body, record.
 //!
-//! Reading order: [`worker`] (what a worker thread owns), [`handle`] (the phases), [`view`] (the request as pure logic
+//! Reading order: [`worker`] (what a worker thread owns), [`mod@handle`] (the phases), [`view`] (the request as pure logic
 //! sees it), [`identify`] (what counts of it), [`headers`], [`attempt`], [`cohort`] (what a response of a split tells),
 //! [`outbound`] (the response body on its way), [`record`] (what is counted and logged when it ends), [`failure`] (what
 //! goes wrong, who is to blame) and [`respond`] (answers of our own). How bytes come in and go out is `front`'s and

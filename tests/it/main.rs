@@ -13,6 +13,8 @@
 mod support;
 
 mod forwarding;
+mod process;
+mod reload;
 mod routing;
 mod splitting;
 mod trust;

@@ -19,7 +19,7 @@ use crate::config::model::{Action, HostRewrite, Protocol, Route, SplitConfig};
 use crate::logic::condition::RequestView;
 use crate::logic::route::{HostPattern, Lookup, PathPattern, Table};
 use crate::logic::split::{Draw, OnUnavailable, assign_traced};
-use crate::proxy::handle::{client_host, remove_override, seconds_now};
+use crate::proxy::handle::{client_host, seconds_now};
 use crate::proxy::headers::{self, Forwarding, X_REQUEST_ID};
 use crate::proxy::identify::{Trust, identify, is_about_server};
 use crate::proxy::view::{Authority, View};
@@ -162,8 +162,8 @@ impl Way<'_> {
         };
         headers::forward(&mut head.headers, &forwarding);
         route.request_headers.apply(&mut head.headers);
+        headers::strip_overrides(&mut head.headers, &routing_headers(self.config));
         if let Some(split) = split {
-            remove_override(&mut head.headers, split);
             let value = variant.and_then(|index: usize| split.variant_values.get(index));
             let value = value.cloned().unwrap_or(HeaderValue::from_static(""));
             head.headers.insert(&split.variant_header, value);
