@@ -1,10 +1,11 @@
 //! What the integration tests share: a proxy in this process or as a process of its own, upstreams that answer as
 //! told, and clients that say exactly what a test wants said.
 
-pub mod ask;
-pub mod load;
+pub mod client;
+pub mod process;
 pub mod proxy;
 pub mod raw;
+pub mod stage;
 pub mod upstream;
 
 use std::future::Future;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 pub use ask::{Arms, Ask, BOTH, Reply, Via};
 pub use proxy::Proxy;
+pub use stage::Stage;
 pub use upstream::Upstream;
 
 /// How long a condition may take to come true on a loaded machine.

@@ -1,6 +1,8 @@
 //! Peers that say exactly what a test wants said, byte by byte.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -31,6 +33,18 @@ impl Client {
         let mut read = Vec::new();
         // A reset after the response is an end too.
         let _ = timeout(PATIENCE, self.0.read_to_end(&mut read)).await.expect("the peer closes");
+        String::from_utf8_lossy(&read).into_owned()
+    }
+
+    /// Reads until `pattern` has come; gives all that was read, which may be more.
+    pub async fn read_until(&mut self, pattern: &str) -> String {
+        let mut read = Vec::new();
+        while find(&read, pattern.as_bytes()).is_none() {
+            let mut part = [0; 4096];
+            let count = timeout(PATIENCE, self.0.read(&mut part)).await.expect("the peer goes on").unwrap();
+            assert!(count > 0, "closed after {:?}", String::from_utf8_lossy(&read));
+            read.extend_from_slice(&part[..count]);
+        }
         String::from_utf8_lossy(&read).into_owned()
     }
 
@@ -85,41 +99,83 @@ fn find(bytes: &[u8], pattern: &[u8]) -> Option<usize> {
     bytes.windows(pattern.len()).position(|window| window == pattern)
 }
 
+/// Reads a request's head, and whatever came with it; `None` when the peer closes before its end.
+pub async fn read_head(stream: &mut TcpStream) -> Option<String> {
+    let mut head = Vec::new();
+    while find(&head, b"\r\n\r\n").is_none() {
+        let mut part = [0; 4096];
+        match stream.read(&mut part).await {
+            Ok(0) | Err(_) => return None,
+            Ok(count) => head.extend_from_slice(&part[..count]),
+        }
+    }
+    Some(String::from_utf8_lossy(&head).into_owned())
+}
+
+/// Reads and throws away until the peer closes; gives how many bytes came, and whether it closed in good order.
+pub async fn drain(stream: &mut TcpStream) -> (usize, bool) {
+    let (mut total, mut part) = (0, vec![0; 65536]);
+    loop {
+        match stream.read(&mut part).await {
+            Ok(0) => return (total, true),
+            Ok(count) => total += count,
+            Err(_) => return (total, false),
+        }
+    }
+}
+
 /// An upstream that reads a request's head on each connection and then does what `script` says. It ends when dropped.
 pub struct Scripted {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Connections accepted so far.
+    pub connections: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
 impl Scripted {
-    /// Does `script` with each connection once a whole head was read.
+    /// Does `script` with each connection once a whole head was read; what came with the head is in the text too.
     pub async fn start<F, A>(script: F) -> Self
     where
         F: Fn(TcpStream, String) -> A + Send + Sync + 'static,
         A: Future<Output = ()> + Send + 'static,
     {
+        let script = Arc::new(script);
+        Self::accepting(move |mut stream| {
+            let script = Arc::clone(&script);
+            async move {
+                if let Some(head) = read_head(&mut stream).await {
+                    script(stream, head).await;
+                }
+            }
+        })
+        .await
+    }
+
+    /// Does `script` with each connection from its first byte on.
+    pub async fn accepting<F, A>(script: F) -> Self
+    where
+        F: Fn(TcpStream) -> A + Send + Sync + 'static,
+        A: Future<Output = ()> + Send + 'static,
+    {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let script = std::sync::Arc::new(script);
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&connections);
         let task = tokio::spawn(async move {
             let mut serving = tokio::task::JoinSet::new();
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let script = std::sync::Arc::clone(&script);
-                serving.spawn(async move {
-                    let mut head = Vec::new();
-                    while find(&head, b"\r\n\r\n").is_none() {
-                        let mut part = [0; 4096];
-                        match stream.read(&mut part).await {
-                            Ok(0) | Err(_) => return,
-                            Ok(count) => head.extend_from_slice(&part[..count]),
-                        }
-                    }
-                    script(stream, String::from_utf8_lossy(&head).into_owned()).await;
-                });
+            while let Ok((stream, _)) = listener.accept().await {
+                stream.set_nodelay(true).unwrap();
+                count.fetch_add(1, Ordering::Relaxed);
+                serving.spawn(script(stream));
             }
         });
-        Self { address, task }
+        Self { address, connections, task }
+    }
+
+    /// How many connections came.
+    pub fn count(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// Sends `bytes` as the answer to each request, then closes.

@@ -100,9 +100,9 @@ impl Upstream {
                 });
                 serving.spawn(async move {
                     // The peer may go at any time.
-                    let _ = auto::Builder::new(TokioExecutor::new())
-                        .serve_connection(TokioIo::new(stream), service)
-                        .await;
+                    let mut builder = auto::Builder::new(TokioExecutor::new());
+                    builder.http1().max_headers(256);
+                    let _ = builder.serve_connection(TokioIo::new(stream), service).await;
                 });
             }
         });
