@@ -9,6 +9,7 @@ use http::{HeaderValue, Request, Uri, Version};
 use tokio::time::Instant;
 
 use super::Failure;
+use super::headers::join_cookies;
 use super::record::Record;
 use super::worker::{Serving, Worker};
 use crate::config::model::{HostRewrite, Protocol};
@@ -63,6 +64,8 @@ pub async fn attempt(
         record.attempts += 1;
         record.endpoint = Some(Arc::clone(&endpoint.name));
         let host = match plan.rewrite {
+            // HTTP/1.0 may name no host, HTTP/2 must.
+            HostRewrite::Preserve if plan.host.is_empty() && protocol == Protocol::Http2 => &endpoint.authority,
             HostRewrite::Preserve => &plan.host,
             HostRewrite::Endpoint => &endpoint.authority,
             HostRewrite::Name(name) => name,
@@ -125,6 +128,7 @@ fn address(
                 *request.uri_mut() = Uri::from(target.clone());
             }
             request.headers_mut().insert(HOST, host.clone());
+            join_cookies(request.headers_mut());
         }
         Protocol::Http2 => {
             *request.version_mut() = Version::HTTP_2;

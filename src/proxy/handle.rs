@@ -2,8 +2,9 @@
 
 use std::rc::Rc;
 
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, SET_COOKIE, VARY};
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Request, Response, Version, request};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, request};
 use http_body::Body;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -259,9 +260,15 @@ impl Phases<'_> {
         }
         let exchange = sent??;
         let crate::upstream::Exchange { mut response, lease } = exchange;
-        let version = response.version();
+        // The upstream's version is between it and us: the client is answered in its own.
+        let version = std::mem::replace(response.version_mut(), Version::HTTP_11);
+        let is_without_content = response.status() == StatusCode::NO_CONTENT;
         let headers = response.headers_mut();
         headers::strip_hop_by_hop(headers);
+        if is_without_content {
+            // RFC 9110 §8.6: not even 0.
+            headers.remove(CONTENT_LENGTH);
+        }
         headers::via(headers, version);
         if let Some(cohort) = cohort(self.serving, record, self.secure) {
             cohort.tell(headers);

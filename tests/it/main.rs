@@ -12,6 +12,7 @@
 
 mod support;
 
+mod bodies;
 mod forwarding;
 mod process;
 mod reload;
