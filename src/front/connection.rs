@@ -4,12 +4,12 @@ use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::{Drained, http1, http2};
 use crate::proxy::{Downstream, Worker};
@@ -18,6 +18,9 @@ use crate::upstream::connect::Io;
 
 /// What an HTTP/2 client sends first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How long a client may go on sending after our last response to it.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// Serves a connection until it ends or drains.
 pub(super) async fn serve(
@@ -43,7 +46,7 @@ pub(super) async fn serve(
             () = waiting.wanted() => return,
         }
     };
-    let io = Rewound { first, io, clock: None };
+    let io = Rewound { first, io, clock: None, lingering: None };
     if is_http2 {
         http2::serve(worker, io, downstream, drained).await;
     } else {
@@ -81,24 +84,39 @@ pub(super) enum Waiting {
 
 /// An HTTP/1 connection's clock, shared by its bytes, its requests and its driver. Nothing is armed per request.
 #[derive(Debug)]
-pub(super) struct Clock(Cell<Waiting>);
+pub(super) struct Clock {
+    waiting: Cell<Waiting>,
+    /// Whether the last request had a body, of which more may be on its way.
+    has_body: Cell<bool>,
+}
 
 impl Clock {
     pub(super) fn new(accepted: Instant) -> Rc<Self> {
-        Rc::new(Self(Cell::new(Waiting::Head(accepted))))
+        Rc::new(Self { waiting: Cell::new(Waiting::Head(accepted)), has_body: Cell::new(false) })
     }
 
     pub(super) fn set(&self, waiting: Waiting) {
-        self.0.set(waiting);
+        self.waiting.set(waiting);
+    }
+
+    /// A request begins.
+    pub(super) fn begin(&self, has_body: bool) {
+        self.waiting.set(Waiting::Busy);
+        self.has_body.set(has_body);
     }
 
     pub(super) fn waiting(&self) -> Waiting {
-        self.0.get()
+        self.waiting.get()
+    }
+
+    /// The connection ends; whether its client may still be sending: a body, or the rest of a bad head.
+    fn end(&self) -> bool {
+        matches!(self.waiting.replace(Waiting::Busy), Waiting::Head(_)) || self.has_body.get()
     }
 
     /// When the present wait is over, were it to go on: `None` while a request is served.
     pub(super) fn deadline(&self, head: Duration, idle: Duration) -> Option<Instant> {
-        match self.0.get() {
+        match self.waiting.get() {
             Waiting::Idle(since) => Some(since + idle),
             Waiting::Head(since) => Some(since + head),
             Waiting::Busy => None,
@@ -106,12 +124,31 @@ impl Clock {
     }
 }
 
-/// A connection whose first bytes have been read already, and which tells its clock of a new head's first byte.
+/// A connection whose first bytes have been read already, and which tells its clock of a new head's first byte. Closing
+/// it waits for a client that is still sending.
 #[derive(Debug)]
 pub(super) struct Rewound {
     first: Bytes,
     io: Io,
     pub(super) clock: Option<Rc<Clock>>,
+    lingering: Option<Pin<Box<Sleep>>>,
+}
+
+impl Rewound {
+    /// Reads what the client is still sending until it closes or has had its time: a socket closed with bytes unread is
+    /// reset, and the reset would overtake our last response (RFC 9112 §9.6).
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut scratch = [0; 8192];
+        loop {
+            let mut read = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut self.io).poll_read(cx, &mut read) {
+                Poll::Ready(Ok(())) if !read.filled().is_empty() => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => break,
+            }
+        }
+        self.lingering.as_mut().map_or(Poll::Ready(()), |limit| limit.as_mut().poll(cx))
+    }
 }
 
 impl AsyncRead for Rewound {
@@ -157,6 +194,14 @@ impl AsyncWrite for Rewound {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+        let this = self.get_mut();
+        if this.lingering.is_none() {
+            ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
+            if !this.clock.as_ref().is_some_and(|clock| clock.end()) {
+                return Poll::Ready(Ok(()));
+            }
+            this.lingering = Some(Box::pin(sleep(LINGER)));
+        }
+        this.poll_linger(cx).map(Ok)
     }
 }

@@ -41,7 +41,7 @@ pub(super) async fn serve(
     let service = {
         let (worker, clock) = (Rc::clone(worker), Rc::clone(&clock));
         service_fn(move |request: Request<Incoming>| {
-            clock.set(Waiting::Busy);
+            clock.begin(!request.body().is_end_stream());
             let (worker, downstream, clock) = (Rc::clone(&worker), Rc::clone(&listener), Rc::clone(&clock));
             async move {
                 let response = handle(&worker, &downstream, request.map(Inbound::from), None).await;
@@ -53,7 +53,6 @@ pub(super) async fn serve(
         .max_headers(MAX_FIELDS)
         .max_header_size(max_header)
         .header_read_timeout(None)
-        .pipeline_flush(true)
         .serve_connection(TokioIo::new(io), service);
     let mut waiting = drained;
     let mut end = pin!(waiting.wanted());

@@ -1,24 +1,31 @@
 //! HTTP/1.1 to an endpoint: connections one request at a time, kept in a LIFO list between requests.
 
 use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
 use std::error::Error;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use futures_util::future::select;
+use http::{Request, Response, StatusCode};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::connect::connect;
 use super::local::{Endpoint, Interim, SendError, SendErrorKind, within};
+use super::tolerant::Tolerant;
 use super::{Inbound, Upload};
 use crate::telemetry::ConnectionEvent;
 
-/// The sending half of a connection.
+/// The sending half of a connection. Dropping it closes the connection at once, whatever it is doing: nobody waits for
+/// the exchange on it, and neither side may be left writing to nobody.
 #[derive(Debug)]
 pub struct Sender {
     requests: http1::SendRequest<Upload>,
+    _alive: oneshot::Sender<Infallible>,
     /// Whether it waits in the pool; shared with its driver, so that its end is counted from where it was.
     pooled: Rc<Cell<bool>>,
 }
@@ -136,16 +143,17 @@ async fn open(endpoint: &Rc<Endpoint>) -> Result<Sender, SendErrorKind> {
     let io = connect(&endpoint.resolved.address, endpoint.upstream.settings.connect_timeout).await?;
     let (requests, connection) = http1::Builder::new()
         .max_header_size(MAX_RESPONSE_HEAD)
-        .handshake(TokioIo::new(io))
+        .handshake(TokioIo::new(Tolerant::new(io)))
         .await
         .map_err(|error| SendErrorKind::Reset(Box::new(error)))?;
     endpoint.event(ConnectionEvent::Connected);
     let pooled = Rc::new(Cell::new(false));
-    let sender = Sender { requests, pooled: Rc::clone(&pooled) };
+    let (alive, dropped) = oneshot::channel();
+    let sender = Sender { requests, _alive: alive, pooled: Rc::clone(&pooled) };
     let endpoint = Rc::clone(endpoint);
     super::drive(async move {
         // Its failure reaches the request that was on it.
-        let _ = connection.await;
+        let _ = select(pin!(connection), dropped).await;
         let closed = if pooled.get() { ConnectionEvent::IdleClosed } else { ConnectionEvent::Closed };
         endpoint.event(closed);
     });

@@ -2,22 +2,25 @@
 //! control, which the front uses for its responses too.
 
 use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::select;
 use h2::client::{self, ResponseFuture, SendRequest};
 use h2::{Reason, SendStream};
-use http::{HeaderMap, Request, Response, Version, header};
+use http::{HeaderMap, Request, Response, StatusCode, Version, header};
 use http_body::Body;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::connect::connect;
 use super::local::{Endpoint, Interim, SendError, SendErrorKind, within};
-use super::{Inbound, Upload};
+use super::{Inbound, Upload, UploadState};
 use crate::telemetry::ConnectionEvent;
 
 /// Connections per endpoint and worker; beyond them requests wait for a free stream.
@@ -37,9 +40,15 @@ pub struct Pool {
     dialing: tokio::sync::Mutex<()>,
 }
 
+/// A connection lives as long as the pool or a stream holds it; its driver does not.
 struct Connection {
     sender: SendRequest<Bytes>,
+    endpoint: Weak<Endpoint>,
     streams: Cell<usize>,
+    /// Whether it is counted as idle.
+    idle: Cell<bool>,
+    /// Whether the endpoint takes no further streams on it; those under way may go on.
+    draining: Cell<bool>,
     closed: Cell<bool>,
     used: Cell<Instant>,
 }
@@ -51,26 +60,50 @@ impl std::fmt::Debug for Connection {
 }
 
 impl Connection {
+    fn is_open(&self) -> bool {
+        !self.closed.get() && !self.draining.get()
+    }
+
     fn has_room(&self) -> bool {
-        !self.closed.get() && self.streams.get() < self.sender.current_max_send_streams()
+        self.streams.get() < self.sender.current_max_send_streams()
+    }
+
+    /// Counts the connection as idle or in use, whichever it is.
+    fn count(&self, is_idle: bool) {
+        if self.idle.replace(is_idle) != is_idle
+            && !self.closed.get()
+            && let Some(endpoint) = self.endpoint.upgrade()
+        {
+            endpoint.event(if is_idle { ConnectionEvent::Idle } else { ConnectionEvent::Busy });
+        }
     }
 }
 
-/// One stream of a connection, counted for as long as its exchange lasts.
+/// One stream of a connection, counted for as long as its exchange lasts. Dropping it ends the exchange: what is still
+/// to be sent of the request's body is given up.
 #[derive(Debug)]
-pub struct Hold(Rc<Connection>);
+pub struct Hold {
+    connection: Rc<Connection>,
+    upload: Option<oneshot::Sender<Infallible>>,
+}
 
 impl Hold {
     fn new(connection: &Rc<Connection>) -> Self {
         connection.streams.set(connection.streams.get() + 1);
-        Self(Rc::clone(connection))
+        connection.count(false);
+        Self { connection: Rc::clone(connection), upload: None }
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.0.streams.set(self.0.streams.get().saturating_sub(1));
-        self.0.used.set(Instant::now());
+        let connection = &self.connection;
+        let streams = connection.streams.get().saturating_sub(1);
+        connection.streams.set(streams);
+        connection.used.set(Instant::now());
+        if streams == 0 {
+            connection.count(true);
+        }
     }
 }
 
@@ -80,13 +113,13 @@ impl Pool {
         self.connections.borrow_mut().retain(|connection| {
             let idle = connection.streams.get() == 0
                 && now.saturating_duration_since(connection.used.get()) >= limit;
-            !connection.closed.get() && !idle
+            connection.is_open() && !idle
         });
     }
 
     fn with_room(&self) -> Option<Hold> {
         let mut connections = self.connections.borrow_mut();
-        connections.retain(|connection| !connection.closed.get());
+        connections.retain(|connection| connection.is_open());
         connections.iter().rev().find(|connection| connection.has_room()).map(Hold::new)
     }
 
@@ -99,13 +132,14 @@ impl Pool {
         connections.iter().min_by_key(|connection| connection.streams.get()).map(Hold::new)
     }
 
-    async fn acquire(&self, endpoint: &Rc<Endpoint>) -> Result<Hold, SendErrorKind> {
+    /// A stream on a connection, and whether the connection was there before.
+    async fn acquire(&self, endpoint: &Rc<Endpoint>) -> Result<(Hold, bool), SendErrorKind> {
         if let Some(hold) = self.with_room() {
-            return Ok(hold);
+            return Ok((hold, true));
         }
         let _dialing = self.dialing.lock().await;
         if let Some(hold) = self.with_room().or_else(|| self.least_loaded()) {
-            return Ok(hold);
+            return Ok((hold, true));
         }
         let io = connect(&endpoint.resolved.address, endpoint.upstream.settings.connect_timeout).await?;
         let (sender, driver) = client::Builder::new()
@@ -119,21 +153,28 @@ impl Pool {
             .map_err(|error| SendErrorKind::Reset(Box::new(error)))?;
         let connection = Rc::new(Connection {
             sender,
+            endpoint: Rc::downgrade(endpoint),
             streams: Cell::new(0),
+            idle: Cell::new(false),
+            draining: Cell::new(false),
             closed: Cell::new(false),
             used: Cell::new(Instant::now()),
         });
         self.connections.borrow_mut().push(Rc::clone(&connection));
         endpoint.event(ConnectionEvent::Connected);
         let hold = Hold::new(&connection);
-        let endpoint = Rc::clone(endpoint);
+        let (endpoint, connection) = (Rc::clone(endpoint), Rc::downgrade(&connection));
         super::drive(async move {
             // Its failure reaches the requests that were on it.
             let _ = driver.await;
-            connection.closed.set(true);
-            endpoint.event(ConnectionEvent::Closed);
+            // What nobody holds was idle.
+            let is_idle = connection.upgrade().is_none_or(|connection| {
+                connection.closed.set(true);
+                connection.idle.get()
+            });
+            endpoint.event(if is_idle { ConnectionEvent::IdleClosed } else { ConnectionEvent::Closed });
         });
-        Ok(hold)
+        Ok((hold, false))
     }
 }
 
@@ -146,14 +187,18 @@ pub(super) async fn send(
     let upload = request.body().state();
     let limit = endpoint.upstream.settings.response_timeout;
     let unsent = |kind, request| SendError { kind, unsent: Some(Box::new(request)) };
-    let hold = match endpoint.http2.acquire(endpoint).await {
-        Ok(hold) => hold,
-        Err(kind) => return Err(unsent(kind, request)),
-    };
-    let mut sender = match tokio::time::timeout(limit, hold.0.sender.clone().ready()).await {
-        Ok(Ok(sender)) => sender,
-        Ok(Err(error)) => return Err(unsent(classify(error), request)),
-        Err(_) => return Err(unsent(SendErrorKind::Timeout, request)),
+    let (mut hold, mut sender) = loop {
+        let (hold, reused) = match endpoint.http2.acquire(endpoint).await {
+            Ok(acquired) => acquired,
+            Err(kind) => return Err(unsent(kind, request)),
+        };
+        match tokio::time::timeout(limit, hold.connection.sender.clone().ready()).await {
+            Ok(Ok(sender)) => break (hold, sender),
+            // It is going away: the next one, or a new one.
+            Ok(Err(_)) if reused => hold.connection.draining.set(true),
+            Ok(Err(error)) => return Err(unsent(classify(error), request)),
+            Err(_) => return Err(unsent(SendErrorKind::Timeout, request)),
+        }
     };
     let (mut head, body) = request.into_parts();
     head.version = Version::HTTP_2;

@@ -4,7 +4,8 @@
 //! has its own connections to it ([`local::Local`]), so that a request touches no lock and no foreign cache line.
 //!
 //! Reading order: [`Upstream`], [`resolve`] (names to addresses), [`local`] (a worker's view: pick and pools),
-//! [`connect`], [`http1`], [`http2`], [`inbound`] (bodies that stream in), [`upload`] (the request body on its way).
+//! [`connect`], [`http1`] (and `tolerant`), [`http2`], [`inbound`] (bodies that stream in), [`upload`] (the request body on
+//! its way; `expect` holds it back).
 //! Which variant or route a request has is not known here.
 
 pub mod connect;
@@ -13,6 +14,7 @@ pub mod http2;
 pub mod inbound;
 pub mod local;
 pub mod resolve;
+mod tolerant;
 pub mod upload;
 
 use std::net::SocketAddr;

@@ -1,5 +1,6 @@
 //! Bodies and heads pass as they were sent, however they are framed, in every combination of protocols.
 
+mod memory;
 
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Frame;
