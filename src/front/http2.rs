@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use h2::server::{Builder, SendResponse};
-use http::header::{CONTENT_LENGTH, DATE, EXPECT};
+use http::header::{CONTENT_LENGTH, DATE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body;
 use tokio::sync::mpsc;
@@ -117,18 +117,11 @@ async fn serve_stream(
 ) {
     let is_head = request.method() == Method::HEAD;
     let length = content_length(request.headers());
-    let mut expects = request.headers().contains_key(EXPECT) && !request.body().is_end_stream();
     let request = request.map(|stream| Inbound::http2(stream, length));
     let (interim, mut early) = mpsc::channel(INTERIM);
     let response = {
         let mut handling = pin!(handle(worker, downstream, request, Some(interim)));
         loop {
-            if std::mem::take(&mut expects) {
-                let mut go_on = Response::new(());
-                *go_on.status_mut() = StatusCode::CONTINUE;
-                // Advisory: a stream that is gone does not take it.
-                let _ = respond.send_informational(go_on);
-            }
             tokio::select! {
                 biased;
                 Some(response) = early.recv() => pass_on(&mut respond, response),
@@ -154,9 +147,9 @@ async fn serve_stream(
     }
 }
 
-/// Passes a 1xx response of the upstream on. `100` has been sent by us, and 101 is not of HTTP/2.
+/// Passes a 1xx response on; 101 is not of HTTP/2.
 fn pass_on(respond: &mut SendResponse<Bytes>, mut response: Response<()>) {
-    if matches!(response.status(), StatusCode::CONTINUE | StatusCode::SWITCHING_PROTOCOLS) {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return;
     }
     strip_hop_by_hop(response.headers_mut());

@@ -187,6 +187,11 @@ impl Phases<'_> {
         headers::strip_overrides(&mut head.headers, &snapshot.routing_headers);
         headers::forward(&mut head.headers, &forwarding);
         entry.route.request_headers.apply(&mut head.headers);
+        let body = if headers::expects_to_be_asked(&mut head) {
+            Upload::expecting(body, limit, settings.body_timeout, self.interim.clone())
+        } else {
+            Upload::new(body, limit, settings.body_timeout)
+        };
         let plan = attempt::Plan {
             attempts: entry.route.attempts,
             target,
@@ -194,7 +199,6 @@ impl Phases<'_> {
             rewrite: &entry.route.host,
             interim: self.interim.take(),
         };
-        let body = Upload::new(body, limit, settings.body_timeout);
         let deadline = entry.route.timeout.map(|limit| record.started() + limit);
         self.forward(entry, &plan, Request::from_parts(head, body), deadline, record).await
     }

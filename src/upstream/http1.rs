@@ -96,13 +96,18 @@ pub(super) async fn send(
 ) -> Result<(Response<Inbound>, Sender), SendError> {
     let upload = request.body().state();
     let limit = endpoint.upstream.settings.response_timeout;
-    if let Some(interim) = interim {
+    if interim.is_some() || upload.asked().is_some() {
+        let asked = upload.asked().cloned();
         hyper::ext::on_informational(&mut request, move |response| {
-            let mut copy = Response::new(());
-            *copy.status_mut() = response.status();
-            copy.headers_mut().clone_from(response.headers());
-            // A full queue drops the interim response, which is advisory.
-            let _ = interim.try_send(copy);
+            if response.status() == StatusCode::CONTINUE {
+                asked.iter().for_each(|asked| asked.set());
+            } else if let Some(interim) = &interim {
+                let mut copy = Response::new(());
+                *copy.status_mut() = response.status();
+                copy.headers_mut().clone_from(response.headers());
+                // A full queue drops the interim response, which is advisory.
+                let _ = interim.try_send(copy);
+            }
         });
     }
     loop {

@@ -208,12 +208,14 @@ pub(super) async fn send(
         Err(error) => return Err(SendError { kind: classify(error), unsent: None }),
     };
     if !end {
+        let (alive, dropped) = oneshot::channel();
+        hold.upload = Some(alive);
         super::drive(async move {
             // Why it broke off stands in the upload's state; the peer is told by the reset.
-            let _ = send_body(body, stream).await;
+            let _ = select(pin!(send_body(body, stream)), dropped).await;
         });
     }
-    match within(final_response(response, interim), &upload, limit).await {
+    match within(final_response(response, interim, &upload), &upload, limit).await {
         Ok(Ok(response)) => {
             let length = content_length(response.headers());
             Ok((response.map(|stream| Inbound::http2(stream, length)), hold))
@@ -226,12 +228,17 @@ pub(super) async fn send(
 async fn final_response(
     mut response: ResponseFuture,
     interim: Option<Interim>,
+    upload: &UploadState,
 ) -> Result<Response<h2::RecvStream>, h2::Error> {
     poll_fn(|cx| {
-        if let Some(interim) = &interim {
+        if interim.is_some() || upload.asked().is_some() {
             while let Poll::Ready(Some(Ok(early))) = response.poll_informational(cx) {
-                // A full queue drops the interim response, which is advisory.
-                let _ = interim.try_send(early);
+                if early.status() == StatusCode::CONTINUE {
+                    upload.asked().into_iter().for_each(|asked| asked.set());
+                } else if let Some(interim) = &interim {
+                    // A full queue drops the interim response, which is advisory.
+                    let _ = interim.try_send(early);
+                }
             }
         }
         Pin::new(&mut response).poll(cx)

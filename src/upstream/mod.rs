@@ -9,6 +9,7 @@
 //! Which variant or route a request has is not known here.
 
 pub mod connect;
+mod expect;
 pub mod http1;
 pub mod http2;
 pub mod inbound;

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
+use super::Interim;
+use super::expect::{Asked, Expectation};
 use super::inbound::{Inbound, InboundError};
 
 /// Why a request body ended early. All of these are the client's doing.
@@ -32,6 +35,7 @@ pub struct UploadState {
     failure: Cell<Option<UploadFailure>>,
     done: Cell<bool>,
     last_progress: Cell<Option<Instant>>,
+    asked: Option<Arc<Asked>>,
 }
 
 impl UploadState {
@@ -50,6 +54,11 @@ impl UploadState {
         self.done.get()
     }
 
+    /// What the endpoint's 100 sets, where the body waits for it.
+    pub(super) fn asked(&self) -> Option<&Arc<Asked>> {
+        self.asked.as_ref()
+    }
+
     /// When a part of the body last went on its way; `None` while nothing has.
     pub fn last_progress(&self) -> Option<Instant> {
         self.last_progress.get()
@@ -60,6 +69,8 @@ impl UploadState {
 #[derive(Debug)]
 pub struct Upload {
     body: Inbound,
+    /// Taken when the body has been asked for.
+    expectation: Option<Box<Expectation>>,
     state: Rc<UploadState>,
     limit: Option<u64>,
     stall: Duration,
@@ -76,9 +87,28 @@ pub struct UploadError(Option<InboundError>);
 impl Upload {
     /// `body` with its limits: `limit` bytes in all, `stall` between two reads.
     pub fn new(body: Inbound, limit: Option<u64>, stall: Duration) -> Self {
-        let state = UploadState::default();
-        state.done.set(body.is_end_stream());
-        Self { body, state: Rc::new(state), limit, stall, timer: None, waiting_since: None }
+        Self::with(body, limit, stall, None)
+    }
+
+    /// The same for a client that waits to be asked for the body. `interim` takes its 100 once the endpoint has asked;
+    /// `None` where the first read asks for it.
+    pub fn expecting(body: Inbound, limit: Option<u64>, stall: Duration, interim: Option<Interim>) -> Self {
+        let expectation = (!body.is_end_stream()).then(|| Box::new(Expectation::new(interim)));
+        Self::with(body, limit, stall, expectation)
+    }
+
+    fn with(
+        body: Inbound,
+        limit: Option<u64>,
+        stall: Duration,
+        expectation: Option<Box<Expectation>>,
+    ) -> Self {
+        let state = UploadState {
+            done: Cell::new(body.is_end_stream()),
+            asked: expectation.as_ref().map(|expectation| expectation.asked()),
+            ..UploadState::default()
+        };
+        Self { body, expectation, state: Rc::new(state), limit, stall, timer: None, waiting_since: None }
     }
 
     /// The state that others may watch.
@@ -118,6 +148,10 @@ impl Body for Upload {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         let this = self.get_mut();
+        if let Some(expectation) = &mut this.expectation {
+            ready!(expectation.poll(cx));
+            this.expectation = None;
+        }
         let polled = match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Pending if this.poll_stalled(cx) => {
                 return Poll::Ready(Some(Err(this.fail(UploadFailure::Stalled, None))));

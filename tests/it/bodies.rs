@@ -1,6 +1,7 @@
 //! Bodies and heads pass as they were sent, however they are framed, in every combination of protocols.
 
 mod memory;
+mod streaming;
 
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Frame;
