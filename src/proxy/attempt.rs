@@ -9,7 +9,6 @@ use http::{HeaderValue, Request, Uri, Version};
 use tokio::time::Instant;
 
 use super::Failure;
-use super::headers::join_cookies;
 use super::record::Record;
 use super::worker::{Serving, Worker};
 use crate::config::model::{HostRewrite, Protocol};
@@ -65,7 +64,9 @@ pub async fn attempt(
         record.endpoint = Some(Arc::clone(&endpoint.name));
         let host = match plan.rewrite {
             // HTTP/1.0 may name no host, HTTP/2 must.
-            HostRewrite::Preserve if plan.host.is_empty() && protocol == Protocol::Http2 => &endpoint.authority,
+            HostRewrite::Preserve if plan.host.is_empty() && protocol == Protocol::Http2 => {
+                &endpoint.authority
+            }
             HostRewrite::Preserve => &plan.host,
             HostRewrite::Endpoint => &endpoint.authority,
             HostRewrite::Name(name) => name,
@@ -128,7 +129,6 @@ fn address(
                 *request.uri_mut() = Uri::from(target.clone());
             }
             request.headers_mut().insert(HOST, host.clone());
-            join_cookies(request.headers_mut());
         }
         Protocol::Http2 => {
             *request.version_mut() = Version::HTTP_2;

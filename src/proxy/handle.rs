@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, SET_COOKIE, VARY};
+use http::header::CONTENT_LENGTH;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, request};
+use http::{HeaderValue, Request, Response, StatusCode, Version, request};
 use http_body::Body;
 use tokio::time::{Instant, sleep_until, timeout_at};
 

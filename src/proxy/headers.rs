@@ -232,39 +232,37 @@ pub fn expects_to_be_asked(head: &mut request::Parts) -> bool {
     expected.as_bytes().eq_ignore_ascii_case(b"100-continue")
 }
 
-/// Makes one `Cookie` field of several: HTTP/2 clients send crumbs, HTTP/1 servers expect one field (RFC 9113 §8.2.3).
-pub fn join_cookies(headers: &mut HeaderMap) {
-    let mut fields = headers.get_all(COOKIE).iter();
-    if fields.next().is_none() || fields.next().is_none() {
-        return;
+/// Removes what is for us alone: overrides, on whatever route. Other cookies stay, in one field (RFC 9113 §8.2.3 wants
+/// the crumbs of HTTP/2 joined, and an upstream that takes the last of two fields would see another user than we do).
+pub fn strip_overrides(headers: &mut HeaderMap, routing: &RoutingHeaders) {
+    for name in routing.override_headers() {
+        headers.remove(name);
     }
-    let fields: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if let Ok(joined) = HeaderValue::from_bytes(&fields.join(&b"; "[..])) {
-        headers.insert(COOKIE, joined);
-    }
-}
-
-/// Removes the cookie called `name` from every `Cookie` field; a field without cookies goes.
-pub fn remove_cookie(headers: &mut HeaderMap, name: &str) {
-    let is_it = |pair: &[u8]| {
+    let gone = routing.override_cookies();
+    let is_gone = |pair: &[u8]| {
         let end = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
         gone.iter().any(|name| pair[..end].trim_ascii() == name.as_bytes())
     };
-    let fields: Vec<HeaderValue> = headers.get_all(COOKIE).iter().cloned().collect();
-    if !fields.iter().any(|field| field.as_bytes().split(|byte| *byte == b';').any(is_it)) {
+    let cookies = || {
+        let fields = headers.get_all(COOKIE).iter();
+        fields.flat_map(|field| field.as_bytes().split(|byte| *byte == b';')).map(<[u8]>::trim_ascii)
+    };
+    let is_one_field = headers.get_all(COOKIE).iter().nth(1).is_none();
+    if is_one_field && (gone.is_empty() || !cookies().any(is_gone)) {
         return;
     }
-    headers.remove(COOKIE);
-    for field in fields {
-        let kept: Vec<&[u8]> = field
-            .as_bytes()
-            .split(|byte| *byte == b';')
-            .map(<[u8]>::trim_ascii)
-            .filter(|pair| !pair.is_empty() && !is_it(pair))
-            .collect();
-        if let (false, Ok(value)) = (kept.is_empty(), HeaderValue::from_bytes(&kept.join(&b"; "[..]))) {
-            headers.append(COOKIE, value);
-        }
+    let kept: Vec<&[u8]> = cookies().filter(|pair| !pair.is_empty() && !is_gone(pair)).collect();
+    match HeaderValue::from_bytes(&kept.join(&b"; "[..])) {
+        Ok(joined) if !joined.is_empty() => headers.insert(COOKIE, joined),
+        _ => headers.remove(COOKIE),
+    };
+}
+
+/// Whether the client's way to us is encrypted: `secure` says it of the peer's connection, and a peer that is trusted
+/// to forward says it of the client's (`X-Forwarded-Proto`, else `Forwarded`).
+pub fn is_secure(headers: &HeaderMap, trusted: bool, secure: bool) -> bool {
+    if !trusted {
+        return secure;
     }
     let forwarded = || elements(headers, &FORWARDED).next().and_then(|element| parameter(element, "proto"));
     // Of a chain the first is the client's own connection.

@@ -100,7 +100,9 @@ pub(super) async fn send(
         let asked = upload.asked().cloned();
         hyper::ext::on_informational(&mut request, move |response| {
             if response.status() == StatusCode::CONTINUE {
-                asked.iter().for_each(|asked| asked.set());
+                if let Some(asked) = &asked {
+                    asked.set();
+                }
             } else if let Some(interim) = &interim {
                 let mut copy = Response::new(());
                 *copy.status_mut() = response.status();

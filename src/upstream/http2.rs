@@ -234,7 +234,9 @@ async fn final_response(
         if interim.is_some() || upload.asked().is_some() {
             while let Poll::Ready(Some(Ok(early))) = response.poll_informational(cx) {
                 if early.status() == StatusCode::CONTINUE {
-                    upload.asked().into_iter().for_each(|asked| asked.set());
+                    if let Some(asked) = upload.asked() {
+                        asked.set();
+                    }
                 } else if let Some(interim) = &interim {
                     // A full queue drops the interim response, which is advisory.
                     let _ = interim.try_send(early);

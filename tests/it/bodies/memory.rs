@@ -88,7 +88,8 @@ async fn large_bodies_pass_both_ways_in_little_memory() {
         assert_eq!(body, large().to_string(), "{protocol}");
         sending.await.unwrap();
 
-        let grown = process.peak() - before;
+        // The kernel counts in batches: a peak may read a little lower later on.
+        let grown = process.peak().saturating_sub(before);
         assert!(grown < 32 << 20, "{protocol}: grown by {} MiB", grown >> 20);
     }
 }

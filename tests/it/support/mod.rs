@@ -1,7 +1,9 @@
 //! What the integration tests share: a proxy in this process or as a process of its own, upstreams that answer as
 //! told, and clients that say exactly what a test wants said.
 
+pub mod ask;
 pub mod client;
+pub mod load;
 pub mod process;
 pub mod proxy;
 pub mod raw;
