@@ -26,11 +26,12 @@ pub(super) fn read(words: &[String], headers: &[(HeaderName, HeaderValue)]) -> R
     };
     let method: Method = method.parse().map_err(|_| Misuse(format!("{method:?} is not a method")))?;
     let wrong = |why: &str| Misuse(format!("{url:?} is not a URL: {why}"));
-    // As browsers and curl have it: a host without a scheme is asked over HTTP.
-    let whole = if url.starts_with('/') || url == "*" || url.contains("://") {
-        url.clone()
+    // As browsers and curl have it: a fragment is not sent, and a host without a scheme is asked over HTTP.
+    let sent = url.split_once('#').map_or(&**url, |(sent, _)| sent);
+    let whole = if sent.starts_with('/') || sent == "*" || sent.contains("://") {
+        sent.to_owned()
     } else {
-        format!("http://{url}")
+        format!("http://{sent}")
     };
     let uri: Uri = whole.parse().map_err(|error: http::uri::InvalidUri| wrong(&error.to_string()))?;
     let secure = match uri.scheme_str() {
@@ -52,7 +53,8 @@ pub(super) fn read(words: &[String], headers: &[(HeaderName, HeaderValue)]) -> R
     for (name, value) in headers {
         head.headers.append(name, value.clone());
     }
-    let target = uri.path_and_query().map_or("/", |target| target.as_str());
+    // Behind a bare authority a query has no path, and what is sent has one.
+    let target = uri.query().map_or_else(|| uri.path().to_owned(), |query| format!("{}?{query}", uri.path()));
     head.uri = target.parse().map_err(|error: http::uri::InvalidUri| wrong(&error.to_string()))?;
     Ok(Asked { head, secure })
 }
