@@ -12,7 +12,7 @@
 
 mod support;
 
-mod bodies;
+mod cli;
 mod forwarding;
 mod process;
 mod reload;
