@@ -3,6 +3,8 @@
 mod memory;
 mod streaming;
 
+use std::fmt::Write;
+
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Frame;
 use http_body_util::BodyExt;
@@ -212,7 +214,7 @@ async fn pipelined_requests_are_answered_in_order() {
     let stage = Stage::before(upstream.address).await;
     let mut requests = String::new();
     for index in 0..20 {
-        requests += &format!("POST /{index:02} HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc"));
+        let _ = write!(requests, "POST /{index:02} HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc");
     }
     requests.push_str("GET /end HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
     let answer = exchange(stage.proxy.address, requests).await;

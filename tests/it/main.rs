@@ -5,13 +5,15 @@
     clippy::expect_used,
     clippy::panic,
     clippy::disallowed_methods,
+    clippy::float_cmp,
     clippy::unused_async,
     unreachable_pub,
-    reason = "a test says what it expects by panicking, prints what it measured, works on files and clocks, and shares its support"
+    reason = "a test says what it expects by panicking, prints what it measured, works on files and clocks, compares exact counts, and shares its support"
 )]
 
 mod support;
 
+mod bodies;
 mod cli;
 mod forwarding;
 mod process;
