@@ -3,7 +3,6 @@
 use std::rc::Rc;
 
 use http::header::CONTENT_LENGTH;
-use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, StatusCode, Version, request};
 use http_body::Body;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -174,8 +173,7 @@ impl Phases<'_> {
         {
             return Err(Failure::BodyTooLarge);
         }
-        let target = respond::rewritten(&head.uri, entry.route.rewrite_prefix.as_deref(), pattern);
-        let target = PathAndQuery::try_from(target).map_err(|_| Failure::BadTarget)?;
+        let target = respond::rewritten(&head.uri, entry.route.rewrite_prefix.as_deref(), pattern)?;
         let host = client_host(&head, &authority)?;
         let forwarding = Forwarding {
             peer,

@@ -24,6 +24,8 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
 /// The longest request id that is taken over from a trusted peer.
 const MAX_REQUEST_ID: usize = 128;
 
@@ -216,7 +218,13 @@ pub fn request_id(headers: &mut HeaderMap, trusted: bool, random: u128) -> Heade
         headers.insert(X_REQUEST_ID, given.clone());
         return given;
     }
-    let made = HeaderValue::from_str(&format!("{random:032x}")).unwrap_or(HeaderValue::from_static("0"));
+    // By hand, for this is done for each request and formatting a u128 is slow.
+    let mut digits = [0; 32];
+    for (index, pair) in digits.chunks_exact_mut(2).enumerate() {
+        let byte = usize::from(random.to_be_bytes()[index]);
+        pair.copy_from_slice(&[HEX[byte >> 4], HEX[byte & 15]]);
+    }
+    let made = HeaderValue::from_bytes(&digits).unwrap_or(HeaderValue::from_static("0"));
     headers.insert(X_REQUEST_ID, made.clone());
     made
 }

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 
-use super::view::{Authority, path_and_query};
+use super::view::Authority;
 use super::{Failure, Outbound};
 use crate::config::model;
 use crate::logic::route::PathPattern;
@@ -114,13 +115,23 @@ pub fn redirect(
 }
 
 /// The target of a request that goes to an upstream, after a prefix rewrite.
-pub fn rewritten(uri: &http::Uri, prefix: Option<&str>, pattern: Option<&PathPattern>) -> String {
-    let Some(prefix) = prefix else { return path_and_query(uri).into_owned() };
+///
+/// # Errors
+/// [`Failure::BadTarget`] when what comes out is no request target.
+pub fn rewritten(
+    uri: &http::Uri,
+    prefix: Option<&str>,
+    pattern: Option<&PathPattern>,
+) -> Result<PathAndQuery, Failure> {
+    let Some(prefix) = prefix else {
+        return Ok(uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")));
+    };
     let everything = PathPattern::Prefix(String::new());
     let path = pattern.unwrap_or(&everything).rewrite(uri.path(), prefix);
     let path = path.unwrap_or_else(|| uri.path().to_owned());
-    match uri.query() {
+    let target = match uri.query() {
         Some(query) => format!("{path}?{query}"),
         None => path,
-    }
+    };
+    PathAndQuery::try_from(target).map_err(|_| Failure::BadTarget)
 }

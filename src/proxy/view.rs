@@ -1,6 +1,5 @@
 //! The request as pure logic sees it, borrowed from its head.
 
-use std::borrow::Cow;
 use std::net::IpAddr;
 
 use http::header::HOST;
@@ -148,11 +147,6 @@ impl RequestView for View<'_> {
     fn client_ip(&self) -> IpAddr {
         self.client_ip
     }
-}
-
-/// The path and query of a request, as sent.
-pub fn path_and_query(uri: &Uri) -> Cow<'_, str> {
-    uri.path_and_query().map_or(Cow::Borrowed("/"), |target| Cow::Borrowed(target.as_str()))
 }
 
 #[cfg(test)]

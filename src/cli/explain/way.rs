@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, HOST};
-use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, request};
 
 use super::choice::Choice;
@@ -150,8 +149,7 @@ impl Way<'_> {
         if length.zip(route.max_body).is_some_and(|(length, limit)| length > limit.0) {
             return Err(Failure::BodyTooLarge.into());
         }
-        let target = respond::rewritten(&head.uri, route.rewrite_prefix.as_deref(), pattern);
-        let target = PathAndQuery::try_from(target).map_err(|_| Failure::BadTarget)?;
+        let target = respond::rewritten(&head.uri, route.rewrite_prefix.as_deref(), pattern)?;
         let host = client_host(&head, &authority)?;
         let forwarding = Forwarding {
             peer: self.peer,
