@@ -140,6 +140,7 @@ def main():
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--size", type=int, default=128, choices=[128, 65536, 1048576])
     parser.add_argument("--binary", default=str(ROOT / "target/release/weir"))
+    parser.add_argument("--other", help="another build of weir, measured beside this one")
     parser.add_argument("--json", help="write the figures to this file")
     options = parser.parse_args()
     missing = [tool for tool in ("nginx", "haproxy", "wrk", "taskset") if not shutil.which(tool)]
@@ -180,14 +181,20 @@ def main():
             "haproxy": ["taskset", "-c", "0", "haproxy", "-f", f"{folder}/haproxy.cfg"],
             "weir": ["taskset", "-c", "0", options.binary, "run", "--config", f"{own}/weir.yaml"],
         }
+        ports = dict(PORTS)
+        if options.other:
+            ports["other"] = 18103
+            path = pathlib.Path(own) / "other.yaml"
+            path.write_text(WEIR.format(port=ports["other"], upstreams=upstreams).replace("18190", "18191"))
+            commands["other"] = ["taskset", "-c", "0", options.other, "run", "--config", str(path)]
         running = {}
         try:
             for name, command in commands.items():
                 log = open(base / f"{name}.out", "wb")
                 running[name] = subprocess.Popen(command, stdout=log, stderr=log)
-            for port in [*UPSTREAMS.values(), *PORTS.values()]:
+            for port in [*UPSTREAMS.values(), *ports.values()]:
                 wait_for(port)
-            measure(options, folder, running)
+            measure(options, folder, running, ports)
         finally:
             for process in running.values():
                 process.send_signal(signal.SIGTERM)
@@ -198,10 +205,10 @@ def main():
                     process.kill()
 
 
-def measure(options, folder, running):
-    figures = {name: [] for name in PORTS}
+def measure(options, folder, running, ports):
+    figures = {name: [] for name in ports}
     for number in range(options.rounds):
-        for name, port in PORTS.items():
+        for name, port in ports.items():
             before = cpu_of(running[name].pid)
             load = ["taskset", "-c", "1", "wrk", "-t1", f"-c{options.connections}", f"-d{options.seconds}s",
                     "-s", f"{folder}/load.lua", f"http://127.0.0.1:{port}/"]
@@ -211,7 +218,7 @@ def measure(options, folder, running):
             if "Non-2xx" in said or "Socket errors" in said:
                 sys.exit(f"{name} did not do its job:\n{said}")
             figures[name].append({"us": spent / requests * 1e6, "rps": requests / options.seconds})
-        row = "  ".join(f"{name} {figures[name][-1]['us']:.2f} µs" for name in PORTS)
+        row = "  ".join(f"{name} {figures[name][-1]['us']:.2f} µs" for name in ports)
         print(f"round {number + 1}: {row}", flush=True)
     ratios = {
         name: [one["us"] / peer["us"] for one, peer in zip(rounds, figures["haproxy"])]
