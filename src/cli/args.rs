@@ -9,6 +9,8 @@ use http::{HeaderName, HeaderValue};
 
 use crate::types::quantity::parse_duration;
 
+use crate::types::quantity::parse_duration;
+
 /// An L7 traffic-splitting reverse proxy: the same unit, the same variant, on every replica.
 #[derive(Debug, Parser)]
 #[command(name = "weir", version, about, arg_required_else_help = true, disable_help_subcommand = true)]
@@ -170,16 +172,16 @@ pub struct CompletionsArgs {
 #[derive(Debug, clap::Args)]
 pub struct DemoArgs {
     /// End after this time, such as `10s`; without it the demo goes on until `q` or Ctrl-C
-    #[arg(long = "for", value_name = "DURATION")]
-    pub duration: Option<String>,
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
+    pub duration: Option<Duration>,
     /// The file that is written, watched, and yours to edit
     #[arg(long, value_name = "PATH", default_value = "weir-demo.yaml")]
     pub config: PathBuf,
     /// Requests a second
-    #[arg(long, value_name = "NUMBER", default_value_t = 500)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub rate: u32,
     /// How many users there are
-    #[arg(long, value_name = "NUMBER", default_value_t = 5000)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub users: u32,
     /// Print plain lines even on a terminal
     #[arg(long)]
