@@ -15,6 +15,7 @@ mod support;
 
 mod bodies;
 mod cli;
+mod demo;
 mod forwarding;
 mod process;
 mod reload;
