@@ -9,8 +9,6 @@ use http::{HeaderName, HeaderValue};
 
 use crate::types::quantity::parse_duration;
 
-use crate::types::quantity::parse_duration;
-
 /// An L7 traffic-splitting reverse proxy: the same unit, the same variant, on every replica.
 #[derive(Debug, Parser)]
 #[command(name = "weir", version, about, arg_required_else_help = true, disable_help_subcommand = true)]

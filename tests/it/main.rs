@@ -6,9 +6,10 @@
     clippy::panic,
     clippy::disallowed_methods,
     clippy::float_cmp,
+    clippy::type_complexity,
     clippy::unused_async,
     unreachable_pub,
-    reason = "a test says what it expects by panicking, prints what it measured, works on files and clocks, compares exact counts, and shares its support"
+    reason = "a test says what it expects by panicking, prints what it measured, works on files and clocks, compares exact counts, has tables of rows, and shares its support"
 )]
 
 mod support;
