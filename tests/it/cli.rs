@@ -205,3 +205,36 @@ fn token_says_what_was_asked_and_is_signed_with_the_first_key() {
         assert_eq!(verify(&key(1), token, now()), Err(TokenError::Signature));
     }
 }
+
+/// The page that shows the commands.
+const PAGE: &str = include_str!("../../docs/commands.md");
+
+/// The blocks of [`PAGE`] that are fenced as `language`.
+fn blocks(language: &str) -> Vec<&'static str> {
+    let fence = format!("```{language}\n");
+    let fenced = PAGE.split(&fence).skip(1);
+    fenced.map(|block| block.split("```").next().unwrap()).collect()
+}
+
+#[test]
+fn example_of_the_docs_then_the_command_prints_what_they_say() {
+    let configuration = blocks("yaml");
+    assert_eq!(configuration.len(), 1);
+    let folder = Folder::new(configuration[0]);
+    let binary = PathBuf::from(env!("CARGO_BIN_EXE_weir"));
+    let path = format!("{}:{}", binary.parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let examples = blocks("console");
+    assert!(examples.len() > 8, "{examples:?}");
+    for example in examples {
+        let commands: Vec<_> = example.lines().filter_map(|line| line.strip_prefix("$ ")).collect();
+        let expected: Vec<_> = example.lines().filter(|line| !line.starts_with("$ ")).collect();
+        let output = Command::new("sh")
+            .args(["-c", &format!("exec 2>&1; {}", commands.join("\n"))])
+            .current_dir(folder.path())
+            .env("PATH", &path)
+            .output()
+            .unwrap();
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(printed, expected.join("\n") + "\n", "{commands:?}");
+    }
+}
