@@ -103,6 +103,7 @@ impl Way<'_> {
         let asked = head.headers.clone();
         let routing = routing_headers(self.config);
         let client_ip = identify(&mut head.headers, &routing, self.trust, self.peer);
+        let secure = headers::is_secure(&head.headers, self.trust.forwarding, self.secure);
         told.client.address = client_ip;
         told.removed = removed(&asked, &head.headers, &routing);
         let counted = head.headers.clone();
@@ -124,7 +125,7 @@ impl Way<'_> {
         told.route = Some(self.taken(index, route, &view, pattern));
         let (split, variant) = match &route.action {
             Action::Redirect(redirect) => {
-                let response = respond::redirect(redirect, &head.uri, &authority, self.secure, pattern);
+                let response = respond::redirect(redirect, &head.uri, &authority, secure, pattern);
                 told.answer = Some(Answer::of_route(route, response));
                 return Ok(());
             }

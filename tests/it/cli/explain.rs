@@ -292,6 +292,7 @@ async fn explanation_is_what_the_proxy_does() {
         ("GET", "/beta", vec![]),
         ("GET", "/beta", vec![("x-beta", "")]),
         ("GET", "/old/a?b", vec![]),
+        ("GET", "/old/a?b", vec![("x-forwarded-proto", "https")]),
         ("GET", "/nowhere", vec![]),
     ];
     let users: Vec<String> = (0..40).map(|user| format!("user-{user}")).collect();
