@@ -21,6 +21,9 @@ use crate::state::{Change, Current, ReloadStatus, Sockets, Status, Writer};
 use crate::telemetry::Metrics;
 use crate::types::BindAddress;
 
+/// How far ahead of the watcher's first look the first reading is taken to be: more than a file's time may be off.
+const BEFORE_READING: Duration = Duration::from_secs(1);
+
 /// How many changes may wait.
 const QUEUE: usize = 16;
 
@@ -90,8 +93,10 @@ impl App {
         let metrics = Metrics::new();
         let bound = Arc::new(Mutex::new(Bound::default()));
         let ready = Arc::new(AtomicBool::new(false));
-        // Watching begins before the first reading: what changes in between is seen.
-        let mut watcher = Watcher::start(vec![path.clone()], wall_clock(), WatchOptions::default())
+        // Watching begins before the first reading: what changes in between is seen. That reading is still to come, so
+        // a file written a moment ago is not one that changed since, which would be a reload of nothing.
+        let ahead = wall_clock() + BEFORE_READING;
+        let mut watcher = Watcher::start(vec![path.clone()], ahead, WatchOptions::default())
             .map_err(|error| StartError::Socket(format!("the configuration cannot be watched: {error}")))?;
         let mut threads = Vec::new();
         let (writer, read) = {
@@ -132,8 +137,17 @@ impl App {
 
     /// Where the admin pages are, if anywhere.
     pub fn admin_address(&self) -> Option<BindAddress> {
+        self.page_address(Pages::Admin)
+    }
+
+    /// Where the pages for scrapers and probes are, if they have an address of their own.
+    pub fn telemetry_address(&self) -> Option<BindAddress> {
+        self.page_address(Pages::Telemetry)
+    }
+
+    fn page_address(&self, pages: Pages) -> Option<BindAddress> {
         let bound = lock(&self.bound);
-        bound.pages.iter().find(|page| page.pages == Pages::Admin).map(|page| page.address.clone())
+        bound.pages.iter().find(|page| page.pages == pages).map(|page| page.address.clone())
     }
 
     /// What serves.

@@ -57,6 +57,7 @@ pub async fn handle(
             }
             finish_ours(&mut response, version, Some(failure));
             record.status = response.status();
+            record.response_bytes = response.body().size_hint().exact().unwrap_or_default();
             record.close(0, Some(failure));
             response
         }
@@ -104,10 +105,7 @@ struct Phases<'a> {
 impl Phases<'_> {
     async fn run(&mut self, request: Request<Inbound>, record: &mut Record) -> Result<Answer, Failure> {
         let (mut head, body) = request.into_parts();
-        if is_about_server(&head)? {
-            return Ok(Answer::Ours(respond::options(), None));
-        }
-        let authority = Authority::of(&head)?;
+        let authority = Authority::of(&head);
         let snapshot = &self.serving.snapshot;
         let listener = snapshot.listener(&self.downstream.listener);
         let settings = listener.map_or(&self.downstream.listener, |index| &snapshot.config.listeners[index]);
@@ -122,12 +120,17 @@ impl Phases<'_> {
                 method: head.method.clone(),
                 uri: head.uri.clone(),
                 version: head.version,
-                host: authority.as_str().to_owned(),
+                host: authority.as_ref().map(Authority::as_str).unwrap_or_default().to_owned(),
                 request_id,
                 client_ip,
                 listener: settings.clone(),
             });
         }
+        // From here on a request may be refused, and is logged.
+        if is_about_server(&head)? {
+            return Ok(Answer::Ours(respond::options(), None));
+        }
+        let authority = authority?;
 
         let view = View::new(&head, &authority, client_ip);
         let (index, pattern) = match snapshot.table.lookup(&view, listener.unwrap_or(usize::MAX)) {

@@ -143,7 +143,7 @@ impl Record {
         self.log(whole, request_bytes, failure);
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the access log tells when a request ended")]
+    #[expect(clippy::disallowed_methods, reason = "the access log tells when a request arrived")]
     fn log(&self, whole: Duration, request_bytes: u64, failure: Option<Failure>) {
         let (Some(log), Some(head)) = (&self.serving.snapshot.access_log, &self.head) else { return };
         let route = self.route.and_then(|route| self.serving.snapshot.routes.get(route));
@@ -160,8 +160,9 @@ impl Record {
         let upstream = arm.and_then(|arm| self.serving.snapshot.upstreams.get(arm.upstream));
         let assignment = self.assignment.as_ref();
         let rule = split.zip(assignment.and_then(|assignment| assignment.rule));
+        let now = std::time::SystemTime::now();
         log.record(&telemetry::Record {
-            time: std::time::SystemTime::now(),
+            time: now.checked_sub(whole).unwrap_or(now),
             request_id: head.request_id.as_bytes(),
             client_ip: head.client_ip,
             listener: head.listener.name.as_str(),

@@ -18,6 +18,7 @@ mod bodies;
 mod cli;
 mod demo;
 mod forwarding;
+mod observe;
 mod process;
 mod reload;
 mod routing;

@@ -48,18 +48,18 @@ const SPLIT: &str = "splits:\n  s:\n    key: [header:x-tenant-id]\n    variants:
                      canary }]\nroutes:\n  - { when: [{ value: header:x-beta, present: true }], upstream: beta }\n  - { \
                      split: s }\n";
 
+/// What is sent, who answers where it counts, and what reaches the upstream of it then.
+type Row<'a> = (&'a [(&'a str, &'a str)], &'a str, &'a [&'a str]);
+
 #[tokio::test]
 async fn identity_counts_from_whom_it_may_and_its_aliases_from_nobody() {
     let house = House::new(SPLIT).await;
     let half = [(VariantName::new("green").unwrap(), Share::parse("50%").unwrap())];
     let library = Split::new(SplitName::new("s").unwrap(), VariantName::new("blue").unwrap(), &half).unwrap();
-    let green = (0..)
-        .map(|number| format!("t-{number}"))
-        .find(|tenant| assign_key(&library, UnitKey::new(tenant.as_bytes()).unwrap()).variant == 1);
+    let mut tenants = (0..100).map(|number| format!("t-{number}"));
+    let green = tenants.find(|one| assign_key(&library, UnitKey::new(one.as_bytes()).unwrap()).variant == 1);
     let green = green.unwrap();
     let tenant = green.as_str();
-    // What is sent, who answers where it counts, and what reaches the upstream of it then.
-    type Row<'a> = (&'a [(&'a str, &'a str)], &'a str, &'a [&'a str]);
     let rows: &[Row<'_>] = &[
         (&[("x-tenant-id", tenant)], "green", &["x-tenant-id"]),
         (&[("X-Tenant-Id", tenant)], "green", &["x-tenant-id"]),

@@ -34,7 +34,7 @@ async fn prefix_is_rewritten_at_its_edge_and_nothing_else_is_touched() {
         ("rewrite: { prefix: /base }", "/", "/base/"),
         ("paths: [/api/*, /old], rewrite: { prefix: /n }", "/old", "/n"),
         ("", "//x//y/?", "//x//y/?"),
-        ("", "/a%2Fb/%zz/ünï/|^", "/a%2Fb/%zz/ünï/|^"),
+        ("", "/a%2Fb/%zz/|^", "/a%2Fb/%zz/|^"),
         ("", "/?a=b%20c+d&&=", "/?a=b%20c+d&&="),
     ];
     let upstream = Upstream::named("one").await;
@@ -48,13 +48,11 @@ async fn prefix_is_rewritten_at_its_edge_and_nothing_else_is_touched() {
             ))
             .await;
             for via in BOTH {
-                // The clients of the tests say only what a URI may hold.
-                if sent.contains('ü') {
-                    continue;
-                }
                 let answer = Ask::get(sent).send(via, proxy.address).await;
                 assert_eq!(answer.status, 200, "{protocol} {via:?} {route} {sent}");
-                assert_eq!(target(&upstream.last()), expected, "{protocol} {via:?} {route} {sent}");
+                let seen = upstream.last();
+                assert_eq!(seen.method, "GET", "{protocol} {via:?} {route} {sent}");
+                assert_eq!(target(&seen), expected, "{protocol} {via:?} {route} {sent}");
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Shares: exact for each unit, right in all, and moved by an edit only where they must.
 
+use std::fmt::Write as _;
+
 use super::{Library, assert_share, count, one_split, units, variants_yaml};
 use crate::support::load::{Plain, answered_by, get_by};
 use crate::support::proxy::{HEAD, tcp};
@@ -9,6 +11,9 @@ const CONNECTIONS: usize = 8;
 
 /// Three upstreams and a split of 90, 9 and 1 percent.
 const SHOP: [(&str, &str); 3] = [("blue", "90%"), ("green", "9%"), ("canary", "1%")];
+
+/// A variant and its share.
+type Arm = (&'static str, &'static str);
 
 async fn shop() -> [Plain; 3] {
     [Plain::named("blue").await, Plain::named("green").await, Plain::named("canary").await]
@@ -178,7 +183,7 @@ async fn order_and_names_move_only_the_units_that_they_must() {
     ];
     let start = [("base", ""), ("one", "20%"), ("two", "20%"), ("three", "20%"), ("four", "20%")];
     // What stands in the file; which variants keep exactly their units.
-    let rows: [(&str, [(&str, &str); 5], &[&str]); 4] = [
+    let rows: [(&str, [Arm; 5], &[&str]); 4] = [
         ("as it was", start, &["base", "one", "two", "three", "four"]),
         (
             "one is renamed",
@@ -237,13 +242,14 @@ async fn golden_vectors_hold_over_http_with_keys_in_a_header_and_in_a_query() {
                 variant["ppm"].as_u64().map(|ppm| format!(", weight: {}.{:04}%", ppm / 10_000, ppm % 10_000));
             format!("{{ name: {}, upstream: one{} }}", variant["name"], weight.unwrap_or_default())
         });
-        splits += &format!(
+        let _ = writeln!(
+            splits,
             "  s{number}: {{ key: [header:x-user-id, query:u], expose: true, hash: {{ xxh3: {{ salt: {} }} }}, \
-             variants: [{}] }}\n",
+             variants: [{}] }}",
             row["salt"],
             variants.collect::<Vec<_>>().join(", ")
         );
-        routes += &format!("  - {{ paths: [/{number}], split: s{number} }}\n");
+        let _ = writeln!(routes, "  - {{ paths: [/{number}], split: s{number} }}");
     }
     let proxy =
         Proxy::start(&format!("{}splits:\n{splits}routes:\n{routes}", Plain::yaml(&[&upstream]))).await;

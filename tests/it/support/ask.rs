@@ -186,9 +186,4 @@ impl Arms {
         let found = self.0.iter().find(|(known, _)| *known == name);
         &found.unwrap_or_else(|| panic!("no upstream {name:?} answered")).1
     }
-
-    /// How many requests all of them were asked.
-    pub fn count(&self) -> usize {
-        self.0.iter().map(|(_, arm)| arm.count()).sum()
-    }
 }
