@@ -265,6 +265,11 @@ impl Phases<'_> {
         }
         let exchange = sent??;
         let crate::upstream::Exchange { mut response, lease } = exchange;
+        if response.status().is_informational() {
+            // A final response cannot be one; 101 without an upgrade asked for is a lie.
+            record.broke_off(Cause::Protocol);
+            return Err(Failure::UpstreamProtocol);
+        }
         // The upstream's version is between it and us: the client is answered in its own.
         let version = std::mem::replace(response.version_mut(), Version::HTTP_11);
         let is_without_content = response.status() == StatusCode::NO_CONTENT;
@@ -279,10 +284,6 @@ impl Phases<'_> {
             cohort.tell(headers);
         }
         entry.route.response_headers.apply(headers);
-        if response.status().is_informational() {
-            // A final response cannot be one; 101 without an upgrade asked for is a lie.
-            return Err(Failure::UpstreamProtocol);
-        }
         Ok(Answer::Upstream(Box::new(Streaming { response, upload, deadline, lease })))
     }
 

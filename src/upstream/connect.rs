@@ -54,6 +54,16 @@ pub async fn connect(address: &Address, limit: Duration) -> Result<Io, ConnectEr
     }
 }
 
+impl Io {
+    /// Lets the peer see a reset, and not an orderly end, when this is dropped. A Unix socket has no reset.
+    pub fn reset_on_close(&self) {
+        if let Self::Tcp(stream) = self {
+            // One that is gone already needs none.
+            let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        }
+    }
+}
+
 macro_rules! each {
     ($self:expr, $stream:ident => $call:expr) => {
         match $self.get_mut() {

@@ -8,7 +8,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::future::select;
-use http::{Request, Response, StatusCode};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, Request, Response, StatusCode};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::sync::oneshot;
@@ -32,6 +33,8 @@ pub struct Sender {
 
 /// How many connections that are still finishing their last exchange a request passes over before it makes a new one.
 const LOOK: usize = 4;
+
+const DUBIOUS: &str = "the framing of the response is ambiguous";
 
 /// The largest response head that is accepted.
 const MAX_RESPONSE_HEAD: usize = 256 * 1024;
@@ -125,6 +128,9 @@ pub(super) async fn send(
             Err(kind) => return Err(SendError { kind, unsent: None }),
         };
         match sent {
+            Ok(response) if has_dubious_framing(response.headers()) => {
+                return Err(SendError { kind: SendErrorKind::Protocol(DUBIOUS.into()), unsent: None });
+            }
             Ok(response) => return Ok((response.map(Inbound::from), sender)),
             Err(mut error) => match error.take_message() {
                 // The connection had closed before a byte was written: the next one, or a new one.
@@ -136,6 +142,16 @@ pub(super) async fn send(
             },
         }
     }
+}
+
+/// Whether a head says two things about where its body ends, or names a coding that only the next hop undoes: passed
+/// on as it is, the body would be another one (RFC 9112 §6.3).
+pub fn has_dubious_framing(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next() else { return false };
+    codings.next().is_some()
+        || !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked")
+        || headers.contains_key(CONTENT_LENGTH)
 }
 
 fn classify(error: hyper::Error) -> SendErrorKind {

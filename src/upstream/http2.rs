@@ -12,13 +12,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::select;
 use h2::client::{self, ResponseFuture, SendRequest};
-use h2::{Reason, SendStream};
+use h2::{Ping, Reason, SendStream};
 use http::{HeaderMap, Request, Response, StatusCode, Version, header};
 use http_body::Body;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::connect::connect;
+use super::connect::{ConnectError, Io, connect};
 use super::local::{Endpoint, Interim, SendError, SendErrorKind, within};
 use super::{Inbound, Upload, UploadState};
 use crate::telemetry::ConnectionEvent;
@@ -137,12 +137,15 @@ impl Pool {
         if let Some(hold) = self.with_room() {
             return Ok((hold, true));
         }
-        let _dialing = self.dialing.lock().await;
+        let limit = endpoint.upstream.settings.connect_timeout;
+        // Who waits for another's attempt waits no longer than for its own.
+        let dialing = tokio::time::timeout(limit, self.dialing.lock()).await;
+        let _dialing = dialing.map_err(|_| ConnectError::Timeout(limit))?;
         if let Some(hold) = self.with_room().or_else(|| self.least_loaded()) {
             return Ok((hold, true));
         }
-        let io = connect(&endpoint.resolved.address, endpoint.upstream.settings.connect_timeout).await?;
-        let (sender, driver) = client::Builder::new()
+        let io = connect(&endpoint.resolved.address, limit).await?;
+        let (sender, mut driver) = client::Builder::new()
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buffer_size(SEND_BUFFER)
@@ -160,10 +163,26 @@ impl Pool {
             closed: Cell::new(false),
             used: Cell::new(Instant::now()),
         });
-        self.connections.borrow_mut().push(Rc::clone(&connection));
         endpoint.event(ConnectionEvent::Connected);
         let hold = Hold::new(&connection);
-        let (endpoint, connection) = (Rc::clone(endpoint), Rc::downgrade(&connection));
+        let greeting = driver.ping_pong();
+        Self::drive(endpoint, &connection, driver);
+        if let Some(mut greeting) = greeting {
+            // Its answer follows the endpoint's settings. To open streams without knowing how many are taken is to have
+            // them refused.
+            match tokio::time::timeout(limit, greeting.ping(Ping::opaque())).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => return Err(classify(error)),
+                Err(_) => return Err(ConnectError::Timeout(limit).into()),
+            }
+        }
+        self.connections.borrow_mut().push(connection);
+        Ok((hold, false))
+    }
+
+    /// Runs `connection` until it ends.
+    fn drive(endpoint: &Rc<Endpoint>, connection: &Rc<Connection>, driver: client::Connection<Io, Bytes>) {
+        let (endpoint, connection) = (Rc::clone(endpoint), Rc::downgrade(connection));
         super::drive(async move {
             // Its failure reaches the requests that were on it.
             let _ = driver.await;
@@ -174,7 +193,6 @@ impl Pool {
             });
             endpoint.event(if is_idle { ConnectionEvent::IdleClosed } else { ConnectionEvent::Closed });
         });
-        Ok((hold, false))
     }
 }
 

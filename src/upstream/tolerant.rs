@@ -1,5 +1,6 @@
 //! A connection whose write side may break without taking the answer with it. An endpoint that refuses a body from its
-//! head alone answers and closes; what we then still write fails, while the answer waits to be read.
+//! head alone answers and closes; what we then still write fails, while the answer waits to be read. And one that no
+//! endpoint can keep a worker busy with: the parser reads 1xx responses for as long as there are any.
 
 use std::io;
 use std::pin::Pin;
@@ -14,11 +15,16 @@ use super::connect::Io;
 pub(super) struct Tolerant {
     io: Io,
     is_broken: bool,
+    /// Bytes read in a row.
+    in_a_row: usize,
 }
+
+/// How much may be read before others have their turn.
+const TURN: usize = 256 * 1024;
 
 impl Tolerant {
     pub(super) fn new(io: Io) -> Self {
-        Self { io, is_broken: false }
+        Self { io, is_broken: false, in_a_row: 0 }
     }
 
     /// What a write of `length` bytes came to.
@@ -39,7 +45,16 @@ fn is_of_a_gone_peer(error: &io::Error) -> bool {
 
 impl AsyncRead for Tolerant {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_read(cx, buf)
+        let this = self.get_mut();
+        if this.in_a_row >= TURN {
+            this.in_a_row = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut this.io).poll_read(cx, buf);
+        this.in_a_row = if polled.is_pending() { 0 } else { this.in_a_row + buf.filled().len() - before };
+        polled
     }
 }
 

@@ -15,7 +15,8 @@ use crate::support::raw::{Client, Scripted, exchange, read_head, status};
 use crate::support::upstream::{Body, full};
 use crate::support::{Stage, Upstream};
 
-const PROTOCOLS: [(&str, bool); 4] = [("http1", false), ("http1", true), ("http2", false), ("http2", true)];
+pub(crate) const PROTOCOLS: [(&str, bool); 4] =
+    [("http1", false), ("http1", true), ("http2", false), ("http2", true)];
 
 #[tokio::test]
 async fn body_passes_however_the_upstream_frames_it() {
@@ -148,7 +149,7 @@ async fn response_without_body_keeps_its_length_and_the_connection() {
 }
 
 /// A body of unknown length, so that HTTP/1.1 sends it in chunks, with trailers.
-async fn with_trailers(data: &'static str, trailers: HeaderMap) -> Body {
+fn with_trailers(data: &'static str, trailers: HeaderMap) -> Body {
     let (sender, body) = piped();
     tokio::spawn(async move {
         for frame in [Frame::data(data.into()), Frame::trailers(trailers)] {
@@ -167,7 +168,7 @@ async fn trailers_pass_in_every_combination_of_protocols() {
             let sent = collected.trailers().and_then(|trailers| trailers.get("x-sum")).cloned();
             let mut trailers = HeaderMap::new();
             trailers.insert("x-echo", sent.unwrap_or(HeaderValue::from_static("none")));
-            let mut response = Response::new(with_trailers("data", trailers).await);
+            let mut response = Response::new(with_trailers("data", trailers));
             response.headers_mut().insert("trailer", HeaderValue::from_static("x-echo"));
             response
         })
@@ -177,7 +178,7 @@ async fn trailers_pass_in_every_combination_of_protocols() {
         let mut trailers = HeaderMap::new();
         trailers.insert("x-sum", HeaderValue::from_static("42"));
         let request = Request::post("/").header("te", "trailers").header("trailer", "x-sum");
-        let request = request.body(with_trailers("payload", trailers).await).unwrap();
+        let request = request.body(with_trailers("payload", trailers)).unwrap();
         let (response, body, trailers) = client.exchange(request).await;
         assert_eq!((response.status().as_u16(), &*body), (200, &b"data"[..]), "{protocol} {is_http2}");
         let echo = trailers.get("x-echo").map(|echo| echo.to_str().unwrap());

@@ -17,6 +17,7 @@ mod support;
 mod bodies;
 mod cli;
 mod demo;
+mod failures;
 mod forwarding;
 mod observe;
 mod process;

@@ -97,7 +97,7 @@ async fn asking_for_the_body(go: Arc<Notify>, told: Arc<Notify>) -> Scripted {
             told.notify_one();
             go.notified().await;
             stream.write_all(HUNDRED.as_bytes()).await.unwrap();
-            let mut body = vec![0; 64];
+            let mut body = [0; 64];
             let mut count = 0;
             while count < 5 || !(body[..count].ends_with(b"hello") || body[..count].ends_with(b"0\r\n\r\n")) {
                 count += stream.read(&mut body[count..]).await.unwrap();
@@ -299,6 +299,7 @@ async fn final_answer_before_the_end_of_the_body_reaches_the_client() {
         timeout(PATIENCE, both).await.expect("an answer");
         assert_eq!(status(&String::from_utf8_lossy(&answer)), 413);
         assert!(client.is_closed_within(Duration::from_secs(10)).await, "the rest of the body is not wanted");
+        drop(client);
         stage.assert_in_order().await;
         drop(done);
     }

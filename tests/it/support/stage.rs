@@ -10,8 +10,7 @@ use super::{Proxy, Upstream, until};
 pub struct Stage {
     /// The proxy.
     pub proxy: Proxy,
-    /// The upstream that behaves.
-    pub well: Upstream,
+    _well: Upstream,
 }
 
 /// What a test sets; all of it YAML in flow style.
@@ -67,7 +66,7 @@ impl Stage {
              - {{ paths: [/well], upstream: well }}\n{routes}"
         ))
         .await;
-        Self { proxy, well }
+        Self { proxy, _well: well }
     }
 
     /// Passes when a normal request is served, and nothing is left of the others: no request and no connection.
