@@ -137,12 +137,12 @@ async fn accept(worker: Rc<Worker>, accepting: Rc<Accepting>, listening: Listeni
 
 fn serve(worker: &Rc<Worker>, accepting: &Rc<Accepting>, io: Io, peer: IpAddr, drained: &Drained) {
     let listener = Arc::clone(&accepting.settings.borrow());
-    let downstream = Downstream { listener, peer, secure: false };
     let id = accepting.id;
+    let downstream = Downstream { listener, id, peer, secure: false };
     let (worker, drained) = (Rc::clone(worker), drained.clone());
     let open = Open::new(&worker, id);
     spawn(async move {
-        connection::serve(&worker, io, downstream, id, drained).await;
+        connection::serve(&worker, io, downstream, drained).await;
         drop(open);
     });
 }

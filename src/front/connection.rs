@@ -8,28 +8,26 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use http::Version;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
+use super::guard::{Guard, Violation};
 use super::{Drained, http1, http2};
 use crate::proxy::{Downstream, Worker};
-use crate::telemetry::ListenerId;
 use crate::upstream::connect::Io;
 
 /// What an HTTP/2 client sends first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// What no parser takes for a head.
+const REFUSED: &[u8] = b"\0\r\n\r\n";
+
 /// How long a client may go on sending after our last response to it.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Serves a connection until it ends or drains.
-pub(super) async fn serve(
-    worker: &Rc<Worker>,
-    mut io: Io,
-    downstream: Downstream,
-    id: ListenerId,
-    drained: Drained,
-) {
+pub(super) async fn serve(worker: &Rc<Worker>, mut io: Io, downstream: Downstream, drained: Drained) {
     let accepted = Instant::now();
     let limit = downstream.listener.header_timeout;
     let (first, is_http2) = {
@@ -46,11 +44,11 @@ pub(super) async fn serve(
             () = waiting.wanted() => return,
         }
     };
-    let io = Rewound { first, io, clock: None, lingering: None };
+    let io = Rewound { first, io, clock: None, guard: None, is_refused: false, lingering: None };
     if is_http2 {
         http2::serve(worker, io, downstream, drained).await;
     } else {
-        http1::serve(worker, io, downstream, id, accepted, drained).await;
+        http1::serve(worker, io, downstream, accepted, drained).await;
     }
 }
 
@@ -88,11 +86,14 @@ pub(super) struct Clock {
     waiting: Cell<Waiting>,
     /// Whether the last request had a body, of which more may be on its way.
     has_body: Cell<bool>,
+    /// Whether the last request was of HTTP/1.0, whose responses may end with the connection alone.
+    is_old: Cell<bool>,
 }
 
 impl Clock {
     pub(super) fn new(accepted: Instant) -> Rc<Self> {
-        Rc::new(Self { waiting: Cell::new(Waiting::Head(accepted)), has_body: Cell::new(false) })
+        let waiting = Cell::new(Waiting::Head(accepted));
+        Rc::new(Self { waiting, has_body: Cell::new(false), is_old: Cell::new(false) })
     }
 
     pub(super) fn set(&self, waiting: Waiting) {
@@ -100,9 +101,15 @@ impl Clock {
     }
 
     /// A request begins.
-    pub(super) fn begin(&self, has_body: bool) {
+    pub(super) fn begin(&self, version: Version, has_body: bool) {
         self.waiting.set(Waiting::Busy);
         self.has_body.set(has_body);
+        self.is_old.set(version == Version::HTTP_10);
+    }
+
+    /// Whether the last request was of HTTP/1.0.
+    pub(super) fn is_old(&self) -> bool {
+        self.is_old.get()
     }
 
     pub(super) fn waiting(&self) -> Waiting {
@@ -131,10 +138,42 @@ pub(super) struct Rewound {
     first: Bytes,
     io: Io,
     pub(super) clock: Option<Rc<Clock>>,
+    pub(super) guard: Option<Guard>,
+    is_refused: bool,
     lingering: Option<Pin<Box<Sleep>>>,
 }
 
 impl Rewound {
+    /// Closes so that the client cannot take what it has for the whole.
+    pub(super) fn reset(self) {
+        self.io.reset_on_close();
+    }
+
+    fn read_first(&mut self, buf: &mut ReadBuf<'_>) {
+        let length = self.first.len().min(buf.remaining());
+        buf.put_slice(&self.first[..length]);
+        self.first.advance(length);
+    }
+
+    /// Shows the guard what was read. A head that it finds wrong is ended so that the parser refuses it too, after the
+    /// requests before it.
+    fn check(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> io::Result<()> {
+        let Some(guard) = &mut self.guard else { return Ok(()) };
+        match guard.read(&buf.filled()[before..]) {
+            Ok(()) => Ok(()),
+            Err(Violation::Head(at)) => {
+                (self.guard, self.is_refused) = (None, true);
+                self.first = Bytes::from_static(REFUSED);
+                buf.set_filled(before + at);
+                if at == 0 {
+                    self.read_first(buf);
+                }
+                Ok(())
+            }
+            Err(Violation::Body) => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
     /// Reads what the client is still sending until it closes or has had its time: a socket closed with bytes unread is
     /// reset, and the reset would overtake our last response (RFC 9112 §9.6).
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -154,19 +193,23 @@ impl Rewound {
 impl AsyncRead for Rewound {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if !this.first.is_empty() {
-            let length = this.first.len().min(buf.remaining());
-            buf.put_slice(&this.first[..length]);
-            this.first.advance(length);
-            return Poll::Ready(Ok(()));
-        }
         let before = buf.filled().len();
-        let polled = Pin::new(&mut this.io).poll_read(cx, buf);
-        if let Some(clock) = &this.clock
-            && buf.filled().len() > before
-            && matches!(clock.waiting(), Waiting::Idle(_))
-        {
-            clock.set(Waiting::Head(Instant::now()));
+        let polled = if !this.first.is_empty() {
+            this.read_first(buf);
+            Poll::Ready(Ok(()))
+        } else if this.is_refused {
+            // What follows a refused head is nothing.
+            Poll::Ready(Ok(()))
+        } else {
+            Pin::new(&mut this.io).poll_read(cx, buf)
+        };
+        if buf.filled().len() > before {
+            if let Some(clock) = &this.clock
+                && matches!(clock.waiting(), Waiting::Idle(_))
+            {
+                clock.set(Waiting::Head(Instant::now()));
+            }
+            this.check(buf, before)?;
         }
         polled
     }

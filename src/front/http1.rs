@@ -17,8 +17,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Drained;
 use super::connection::{Clock, Rewound, Waiting};
+use super::guard::Guard;
 use crate::proxy::{Downstream, Failure, Outbound, OutboundError, Worker, handle};
-use crate::telemetry::ListenerId;
 use crate::upstream::Inbound;
 
 /// The most header fields of a request.
@@ -29,19 +29,19 @@ pub(super) async fn serve(
     worker: &Rc<Worker>,
     mut io: Rewound,
     downstream: Downstream,
-    id: ListenerId,
     accepted: Instant,
     drained: Drained,
 ) {
     let clock = Clock::new(accepted);
     io.clock = Some(Rc::clone(&clock));
-    let listener = Rc::new(downstream);
+    io.guard = Some(Guard::default());
+    let (id, listener) = (downstream.id, Rc::new(downstream));
     let (head_limit, idle_limit) = (listener.listener.header_timeout, listener.listener.idle_timeout);
     let max_header = usize::try_from(listener.listener.max_header.0).unwrap_or(usize::MAX);
     let service = {
         let (worker, clock) = (Rc::clone(worker), Rc::clone(&clock));
         service_fn(move |request: Request<Incoming>| {
-            clock.begin(!request.body().is_end_stream());
+            clock.begin(request.version(), !request.body().is_end_stream());
             let (worker, downstream, clock) = (Rc::clone(&worker), Rc::clone(&listener), Rc::clone(&clock));
             async move {
                 let response = handle(&worker, &downstream, request.map(Inbound::from), None).await;
@@ -63,10 +63,13 @@ pub(super) async fn serve(
         tokio::select! {
             biased;
             ended = Pin::new(&mut connection) => {
-                if let Err(error) = ended
-                    && error.is_parse()
-                {
-                    worker.metrics.malformed(id);
+                match ended {
+                    Err(error) if error.is_parse() => worker.metrics.malformed(id),
+                    // The body broke off, and the end of the connection would be its end.
+                    Err(error) if error.is_user() && clock.is_old() => {
+                        connection.into_parts().io.into_inner().reset();
+                    }
+                    Ok(()) | Err(_) => {}
                 }
                 return;
             }

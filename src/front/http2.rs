@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::{Builder, SendResponse};
@@ -29,6 +30,8 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// How much of a response may wait inside the library for the socket, a stream.
 const SEND_BUFFER: usize = 256 * 1024;
+/// How long an idle client may take to answer that it has heard of the end.
+const GRACE: Duration = Duration::from_secs(1);
 /// How many 1xx responses may wait to be sent.
 const INTERIM: usize = 8;
 
@@ -68,12 +71,22 @@ pub(super) async fn serve(worker: &Rc<Worker>, io: Rewound, downstream: Downstre
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(max_header)
         .handshake::<_, Bytes>(io);
-    let Ok(Ok(mut connection)) = tokio::time::timeout(head_limit, handshake).await else { return };
+    let id = downstream.id;
+    let malformed = |error: &h2::Error| {
+        if error.is_library() {
+            worker.metrics.malformed(id);
+        }
+    };
+    let mut connection = match tokio::time::timeout(head_limit, handshake).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return malformed(&error),
+        Err(_) => return,
+    };
     let downstream = Rc::new(downstream);
     let activity = Rc::new(Activity { streams: Cell::new(0), idle_since: Cell::new(Instant::now()) });
     let mut waiting = drained;
     let mut end = pin!(waiting.wanted());
-    let mut draining = false;
+    let (mut draining, mut told) = (false, false);
     let mut timer = pin!(sleep_until(Instant::now() + idle_limit));
     loop {
         tokio::select! {
@@ -87,7 +100,8 @@ pub(super) async fn serve(worker: &Rc<Worker>, io: Rewound, downstream: Downstre
                         drop(open);
                     });
                 }
-                Some(Err(_)) | None => return,
+                Some(Err(error)) => return malformed(&error),
+                None => return,
             },
             () = end.as_mut(), if !draining => {
                 draining = true;
@@ -100,8 +114,12 @@ pub(super) async fn serve(worker: &Rc<Worker>, io: Rewound, downstream: Downstre
                     timer.as_mut().reset(now + idle_limit);
                 } else if deadline > now {
                     timer.as_mut().reset(deadline);
+                } else if told {
+                    // It does not even answer that it has heard.
+                    return;
                 } else {
-                    timer.as_mut().reset(now + idle_limit);
+                    told = true;
+                    timer.as_mut().reset(now + GRACE);
                     connection.graceful_shutdown();
                 }
             }

@@ -20,6 +20,7 @@ use crate::logic::route::Lookup;
 use crate::logic::split::{Draw, OnUnavailable, Reason, Refusal, assign};
 use crate::state::{Arm, Plan, RouteEntry};
 use crate::telemetry::Cause;
+use crate::upstream::http1::has_dubious_framing;
 use crate::upstream::{Inbound, Interim, Upload};
 
 /// Answers `request`. 1xx responses of the upstream go to `interim`, where the client's protocol can take them.
@@ -106,6 +107,7 @@ impl Phases<'_> {
     async fn run(&mut self, request: Request<Inbound>, record: &mut Record) -> Result<Answer, Failure> {
         let (mut head, body) = request.into_parts();
         let authority = Authority::of(&head);
+        let is_dubious = has_dubious_framing(&head.headers);
         let snapshot = &self.serving.snapshot;
         let listener = snapshot.listener(&self.downstream.listener);
         let settings = listener.map_or(&self.downstream.listener, |index| &snapshot.config.listeners[index]);
@@ -129,6 +131,10 @@ impl Phases<'_> {
         // From here on a request may be refused, and is logged.
         if is_about_server(&head)? {
             return Ok(Answer::Ours(respond::options(), None));
+        }
+        if is_dubious {
+            self.worker.metrics.malformed(self.downstream.id);
+            return Err(Failure::MalformedBody);
         }
         let authority = authority?;
 

@@ -37,6 +37,8 @@ pub struct Serving {
 pub struct Downstream {
     /// The listener as it was when the connection was accepted.
     pub listener: Arc<model::Listener>,
+    /// The listener's label.
+    pub id: telemetry::ListenerId,
     /// Who is connected; a Unix socket counts as loopback.
     pub peer: IpAddr,
     /// Whether the connection is encrypted.

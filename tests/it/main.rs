@@ -19,6 +19,7 @@ mod cli;
 mod demo;
 mod failures;
 mod forwarding;
+mod hostile;
 mod observe;
 mod process;
 mod reload;
