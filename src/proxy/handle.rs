@@ -15,8 +15,8 @@ use super::record::{Head, Record};
 use super::view::{Authority, View};
 use super::worker::{Downstream, Serving, Worker, secret_bits};
 use super::{Failure, Outbound, respond};
-use crate::config::model::{Action, SplitConfig};
-use crate::logic::route::Lookup;
+use crate::config::model::{Action, Route, SplitConfig};
+use crate::logic::route::{Lookup, PathPattern};
 use crate::logic::split::{Draw, OnUnavailable, Reason, Refusal, assign};
 use crate::state::{Arm, Plan, RouteEntry};
 use crate::telemetry::Cause;
@@ -154,15 +154,7 @@ impl Phases<'_> {
         match &entry.plan {
             Plan::Answer(target) => {
                 record.target = Some(*target);
-                let mut response = match &entry.route.action {
-                    Action::Redirect(redirect) => {
-                        respond::redirect(redirect, &head.uri, &authority, self.secure, pattern)
-                    }
-                    Action::Respond(answer) => respond::fixed(answer),
-                    Action::Split(_) | Action::Upstream(_) => return Err(Failure::Internal),
-                };
-                entry.route.response_headers.apply(response.headers_mut());
-                return Ok(Answer::Ours(response, None));
+                return self.answer(&entry.route, &head, &authority, pattern);
             }
             Plan::Upstream(_) => {}
             Plan::Split { split, arms, refused, .. } => {
@@ -208,6 +200,25 @@ impl Phases<'_> {
         };
         let deadline = entry.route.timeout.map(|limit| record.started() + limit);
         self.forward(entry, &plan, Request::from_parts(head, body), deadline, record).await
+    }
+
+    /// Answers without an upstream.
+    fn answer(
+        &self,
+        route: &Route,
+        head: &request::Parts,
+        authority: &Authority,
+        pattern: Option<&PathPattern>,
+    ) -> Result<Answer, Failure> {
+        let mut response = match &route.action {
+            Action::Redirect(redirect) => {
+                respond::redirect(redirect, &head.uri, authority, self.secure, pattern)
+            }
+            Action::Respond(answer) => respond::fixed(answer),
+            Action::Split(_) | Action::Upstream(_) => return Err(Failure::Internal),
+        };
+        route.response_headers.apply(response.headers_mut());
+        Ok(Answer::Ours(response, None))
     }
 
     /// Draws the variant and counts the draw.
