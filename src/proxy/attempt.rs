@@ -1,5 +1,5 @@
 //! Sending a request to an endpoint of one upstream: pick, connect, send, and again at another endpoint where not a
-//! byte was sent. It never leaves the upstream: crossing to another variant is decided by [`super::handle`] alone.
+//! byte was sent. It never leaves the upstream: crossing to another variant is decided by [`mod@super::handle`] alone.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! What a response of a split tells the client and the caches on its way: the variant where it is exposed, the minted
 //! session id, and what keeps a shared cache from giving one cohort's answer to the other.
 //!
-//! It decides nothing: the variant is known when it is asked. The request's side is [`super::handle`]'s.
+//! It decides nothing: the variant is known when it is asked. The request's side is [`mod@super::handle`]'s.
 
 use http::header::{CACHE_CONTROL, SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue};
