@@ -21,6 +21,7 @@ use super::page;
 use crate::front::{Drained, Socket};
 use crate::state::{Current, Status};
 use crate::telemetry::Metrics;
+use crate::upstream::connect::Io;
 
 /// How long a request head may take here.
 const HEAD: Duration = Duration::from_secs(5);
@@ -90,8 +91,7 @@ enum Listening {
 }
 
 impl Listening {
-    async fn accept(&self) -> std::io::Result<crate::upstream::connect::Io> {
-        use crate::upstream::connect::Io;
+    async fn accept(&self) -> std::io::Result<Io> {
         match self {
             Self::Tcp(listener) => listener.accept().await.map(|(stream, _)| Io::Tcp(stream)),
             Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Io::Unix(stream)),
@@ -99,9 +99,11 @@ impl Listening {
     }
 }
 
-async fn converse(io: crate::upstream::connect::Io, pages: Pages, ask: Arc<Ask>) {
+async fn converse(io: Io, pages: Pages, ask: Arc<Ask>) {
+    // No web page reaches a Unix socket.
+    let by_network = matches!(io, Io::Tcp(_));
     let service = service_fn(move |request: Request<Incoming>| {
-        let response = answer(&request, pages, &ask);
+        let response = answer(&request, by_network, pages, &ask);
         async move { Ok::<_, Infallible>(response) }
     });
     let connection = http1::Builder::new()
@@ -113,8 +115,8 @@ async fn converse(io: crate::upstream::connect::Io, pages: Pages, ask: Arc<Ask>)
     let _ = connection.await;
 }
 
-fn answer(request: &Request<Incoming>, pages: Pages, ask: &Ask) -> Response<Full<Bytes>> {
-    if pages == Pages::Admin && !host_is_ours(request) {
+fn answer(request: &Request<Incoming>, by_network: bool, pages: Pages, ask: &Ask) -> Response<Full<Bytes>> {
+    if pages == Pages::Admin && by_network && !host_is_ours(request) {
         return text(StatusCode::FORBIDDEN, "the Host header must be an IP address or localhost\n");
     }
     let path = request.uri().path();

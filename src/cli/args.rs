@@ -74,7 +74,7 @@ pub enum Output {
 #[derive(Debug, clap::Args)]
 pub struct CheckArgs {
     /// The configurations: files, or folders of `*.yaml`
-    #[arg(value_name = "FILE", required = true)]
+    #[arg(value_name = "FILE", default_value = "weir.yaml")]
     pub files: Vec<PathBuf>,
     /// Print the configuration with every default
     #[arg(long)]

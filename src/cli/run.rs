@@ -1,8 +1,10 @@
 //! `weir run`: the proxy as a process, with its log and its signals.
 
 use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
 
 use anyhow::Context;
+use futures_util::FutureExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
@@ -11,6 +13,9 @@ use super::Exit;
 use super::args::{LogFormat, RunArgs};
 use crate::app::App;
 use crate::state::writer::StartError;
+
+/// Signals that come closer together than this are one.
+const SAME_SIGNAL: Duration = Duration::from_millis(100);
 
 /// The variable that sets the log's level.
 const LOG: &str = "WEIR_LOG";
@@ -60,7 +65,17 @@ async fn serve(args: &RunArgs) -> anyhow::Result<Exit> {
         }
     }
     let limit = app.current().load().config.shutdown_timeout;
-    info!(limit_ms = limit.as_millis(), "finishing what is in flight; a second signal ends at once");
+    let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+    info!(limit_ms, "finishing what is in flight; a second signal ends at once");
+    let at_once = async {
+        // Who signals a process and then its group means it once.
+        tokio::time::sleep(SAME_SIGNAL).await;
+        let _ = (terminate.recv().now_or_never(), interrupt.recv().now_or_never());
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
     tokio::select! {
         finished = app.shutdown(limit) => {
             if finished {
@@ -69,14 +84,15 @@ async fn serve(args: &RunArgs) -> anyhow::Result<Exit> {
                 warn!("ended with requests in flight: the time was over");
             }
         }
-        _ = terminate.recv() => warn!("ended at once"),
-        _ = interrupt.recv() => warn!("ended at once"),
+        () = at_once => warn!("ended at once"),
     }
     Ok(Exit::Ok)
 }
 
 fn start_log(format: LogFormat) {
-    let filter = EnvFilter::try_from_env(LOG).unwrap_or_else(|_| EnvFilter::new("info"));
+    // The watcher's library tells of watches that ended by themselves: a file replaced is no news.
+    let usual = || EnvFilter::new("info,notify=error,inotify=error");
+    let filter = EnvFilter::try_from_env(LOG).unwrap_or_else(|_| usual());
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     // A log that exists already (in a test) stays.
     let _ = match format {

@@ -35,8 +35,6 @@ pub enum Failure {
     BodyTimeout,
     /// The body is over the route's limit.
     BodyTooLarge,
-    /// The head is over the listener's limit.
-    HeaderTooLarge,
     /// The client went away.
     ClientAborted,
     /// Every endpoint tried refused the connection.
@@ -59,7 +57,7 @@ pub enum Failure {
 
 impl Failure {
     /// Every failure.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 22] = [
         Self::BadHost,
         Self::BadTarget,
         Self::AmbiguousKey,
@@ -73,7 +71,6 @@ impl Failure {
         Self::HeaderTimeout,
         Self::BodyTimeout,
         Self::BodyTooLarge,
-        Self::HeaderTooLarge,
         Self::ClientAborted,
         Self::ConnectRefused,
         Self::ConnectTimeout,
@@ -109,7 +106,6 @@ impl Failure {
             Self::HeaderTimeout => (408, "header_timeout", Client, "the request head did not come in time"),
             Self::BodyTimeout => (408, "body_timeout", Client, "the request body did not come in time"),
             Self::BodyTooLarge => (413, "body_too_large", Client, "the request body is too large"),
-            Self::HeaderTooLarge => (431, "header_too_large", Client, "the request head is too large"),
             Self::ClientAborted => (499, "client_aborted", Client, "the client went away"),
             Self::ConnectRefused => (503, "connect_refused", Upstream, "no endpoint took the connection"),
             Self::ConnectTimeout => (504, "connect_timeout", Upstream, "no connection was made in time"),

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use http::header::CONTENT_LENGTH;
-use http::{HeaderValue, Request, Response, StatusCode, Version, request};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, request};
 use http_body::Body;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -32,14 +32,14 @@ pub async fn handle(
 ) -> Response<Outbound> {
     let serving = worker.serving();
     let mut record = Box::new(Record::new(Rc::clone(&worker.metrics), Rc::clone(&serving)));
-    let version = request.version();
+    let (version, is_head) = (request.version(), request.method() == Method::HEAD);
     let secure = downstream.secure;
     let mut exchange = Phases { worker, downstream, serving: &serving, interim, secure };
     match exchange.run(request, &mut record).await {
         Ok(Answer::Ours(mut response, failure)) => {
             finish_ours(&mut response, version, failure);
             record.status = response.status();
-            record.response_bytes = response.body().size_hint().exact().unwrap_or_default();
+            record.response_bytes = if is_head { 0 } else { own_bytes(&response) };
             record.close(0, failure);
             response
         }
@@ -58,11 +58,16 @@ pub async fn handle(
             }
             finish_ours(&mut response, version, Some(failure));
             record.status = response.status();
-            record.response_bytes = response.body().size_hint().exact().unwrap_or_default();
+            record.response_bytes = if is_head { 0 } else { own_bytes(&response) };
             record.close(0, Some(failure));
             response
         }
     }
+}
+
+/// The bytes of a body of our own.
+fn own_bytes(response: &Response<Outbound>) -> u64 {
+    response.body().size_hint().exact().unwrap_or_default()
 }
 
 fn finish_ours(response: &mut Response<Outbound>, version: Version, failure: Option<Failure>) {

@@ -139,6 +139,10 @@ impl<S: Sockets> Writer<S> {
     }
 
     async fn reload(&mut self, origin: &'static str) -> Vec<PathBuf> {
+        // Who rotates logs sends a signal, and must not have to care for the configuration.
+        if let (Some(log), "signal") = (&self.current.load().access_log, origin) {
+            log.reopen();
+        }
         let started = tokio::time::Instant::now();
         let accepted = match load(self.path.clone()).await {
             Ok(accepted) => accepted,
@@ -174,9 +178,6 @@ impl<S: Sockets> Writer<S> {
         };
         let generation = snapshot.generation;
         refresh_names(&snapshot, Some(&former));
-        if let (Some(log), true) = (&snapshot.access_log, origin == "signal") {
-            log.reopen();
-        }
         let changes = config::diff::diff(&former.config, &accepted.config);
         retire_log(&former, &snapshot);
         self.current.store(Arc::new(snapshot));
@@ -203,9 +204,9 @@ impl<S: Sockets> Writer<S> {
             error!(
                 origin,
                 code = one.code,
-                file = one.file.as_deref().unwrap_or_default(),
-                line = one.line.unwrap_or_default(),
-                column = one.column.unwrap_or_default(),
+                file = one.file.as_deref(),
+                line = one.line,
+                column = one.column,
                 "configuration refused, the former one goes on serving: {}",
                 one.message
             );
