@@ -16,6 +16,7 @@ struct StatusPage {
     ready: bool,
     last_reload: LastReload,
     listeners: Vec<Listener>,
+    upstreams: Vec<Upstream>,
     splits: Vec<Split>,
 }
 
@@ -30,6 +31,19 @@ struct LastReload {
 struct Listener {
     name: String,
     bind: String,
+}
+
+#[derive(Serialize)]
+struct Upstream {
+    name: String,
+    endpoints: Vec<Endpoint>,
+}
+
+#[derive(Serialize)]
+struct Endpoint {
+    address: String,
+    /// Whether the last connect was made; `true` before the first.
+    reachable: bool,
 }
 
 #[derive(Serialize)]
@@ -101,10 +115,24 @@ pub(super) fn status(ask: &Ask) -> Vec<u8> {
             .iter()
             .map(|listener| Listener { name: listener.name.to_string(), bind: listener.bind.to_string() })
             .collect(),
+        upstreams: snapshot.upstreams.iter().map(|upstream| endpoints(upstream)).collect(),
         splits: splits.collect(),
     };
     // Serialising plain data to memory cannot fail; an empty page would say that it did.
     serde_json::to_vec_pretty(&page).unwrap_or_default()
+}
+
+fn endpoints(upstream: &crate::upstream::Upstream) -> Upstream {
+    let endpoints = upstream.settings.endpoints.iter();
+    Upstream {
+        name: upstream.settings.name.to_string(),
+        endpoints: endpoints
+            .map(|endpoint| Endpoint {
+                address: endpoint.to_string(),
+                reachable: !upstream.is_away(endpoint),
+            })
+            .collect(),
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a ratio for people; 2^53 requests are far away")]

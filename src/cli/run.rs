@@ -14,8 +14,8 @@ use super::args::{LogFormat, RunArgs};
 use crate::app::App;
 use crate::state::writer::StartError;
 
-/// Signals that come closer together than this are one.
-const SAME_SIGNAL: Duration = Duration::from_millis(100);
+/// Signals that come closer together than this are one. Short: who means the second one may be quick too.
+const SAME_SIGNAL: Duration = Duration::from_millis(5);
 
 /// The variable that sets the log's level.
 const LOG: &str = "WEIR_LOG";

@@ -15,7 +15,6 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::connect::connect;
 use super::local::{Endpoint, Interim, SendError, SendErrorKind, within};
 use super::tolerant::Tolerant;
 use super::{Inbound, Upload};
@@ -163,7 +162,7 @@ fn classify(error: hyper::Error) -> SendErrorKind {
 }
 
 async fn open(endpoint: &Rc<Endpoint>) -> Result<Sender, SendErrorKind> {
-    let io = connect(&endpoint.resolved.address, endpoint.upstream.settings.connect_timeout).await?;
+    let io = endpoint.connect(endpoint.upstream.settings.connect_timeout).await?;
     let (requests, connection) = http1::Builder::new()
         .max_header_size(MAX_RESPONSE_HEAD)
         .handshake(TokioIo::new(Tolerant::new(io)))

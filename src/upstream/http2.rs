@@ -18,7 +18,7 @@ use http_body::Body;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::connect::{ConnectError, Io, connect};
+use super::connect::{ConnectError, Io};
 use super::local::{Endpoint, Interim, SendError, SendErrorKind, within};
 use super::{Inbound, Upload, UploadState};
 use crate::telemetry::ConnectionEvent;
@@ -144,7 +144,7 @@ impl Pool {
         if let Some(hold) = self.with_room().or_else(|| self.least_loaded()) {
             return Ok((hold, true));
         }
-        let io = connect(&endpoint.resolved.address, limit).await?;
+        let io = endpoint.connect(limit).await?;
         let (sender, mut driver) = client::Builder::new()
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)

@@ -5,12 +5,13 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderValue, Request, Response};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::connect::ConnectError;
+use super::connect::{ConnectError, Io, connect};
 use super::{Inbound, Resolved, Upload, Upstream, http1, http2};
 use crate::config::model::Protocol;
 use crate::logic::balance::pick;
@@ -42,6 +43,8 @@ pub struct Endpoint {
     /// The configured authority, as a `Host` value.
     pub authority: HeaderValue,
     in_flight: Cell<u32>,
+    /// Whether this worker's last connect failed.
+    is_away: Cell<bool>,
 }
 
 /// A response and the hold on the connection that it came by.
@@ -171,6 +174,7 @@ impl Endpoint {
             upstream: Arc::clone(upstream),
             metrics: Rc::clone(metrics),
             in_flight: Cell::new(0),
+            is_away: Cell::new(false),
         }
     }
 
@@ -197,6 +201,22 @@ impl Endpoint {
             }
         };
         Ok(Exchange { response, lease })
+    }
+
+    /// Connects to the endpoint within `limit`, and tells where that changes what is known of it.
+    pub(super) async fn connect(&self, limit: Duration) -> Result<Io, ConnectError> {
+        let settings = &self.upstream.settings;
+        let made = connect(&self.resolved.address, limit).await;
+        match &made {
+            Ok(_) if self.is_away.replace(false) => {
+                self.upstream.reach.found(settings.name.as_str(), &self.name);
+            }
+            Err(error) if !self.is_away.replace(true) => {
+                self.upstream.reach.lost(settings.name.as_str(), &self.name, error, Instant::now());
+            }
+            _ => {}
+        }
+        made
     }
 
     pub(super) fn event(&self, event: ConnectionEvent) {
@@ -233,7 +253,7 @@ impl Drop for Lease {
 pub(super) async fn within<F: Future>(
     response: F,
     upload: &super::UploadState,
-    limit: std::time::Duration,
+    limit: Duration,
 ) -> Result<F::Output, SendErrorKind> {
     let started = Instant::now();
     let mut response = std::pin::pin!(response);

@@ -14,6 +14,7 @@ pub mod http1;
 pub mod http2;
 pub mod inbound;
 pub mod local;
+mod reach;
 pub mod resolve;
 mod tolerant;
 pub mod upload;
@@ -60,13 +61,20 @@ pub struct Upstream {
     pub id: UpstreamId,
     endpoints: ArcSwap<Vec<Resolved>>,
     version: AtomicU64,
+    reach: reach::Reach,
 }
 
 impl Upstream {
     /// An upstream with these settings; addresses that need no resolution are endpoints at once.
     pub fn new(settings: Arc<model::Upstream>, id: UpstreamId) -> Self {
         let literal = settings.endpoints.iter().filter_map(resolve::literal).collect();
-        Self { settings, id, endpoints: ArcSwap::from_pointee(literal), version: AtomicU64::new(1) }
+        Self {
+            settings,
+            id,
+            endpoints: ArcSwap::from_pointee(literal),
+            version: AtomicU64::new(1),
+            reach: reach::Reach::default(),
+        }
     }
 
     /// The number of the current list of endpoints; it changes when the list does.
@@ -77,6 +85,11 @@ impl Upstream {
     /// The endpoints as last resolved, in the order of the file.
     pub fn endpoints(&self) -> Arc<Vec<Resolved>> {
         self.endpoints.load_full()
+    }
+
+    /// Whether the last connect to the endpoint of this configured address failed.
+    pub fn is_away(&self, endpoint: &EndpointAddress) -> bool {
+        self.reach.is_away(&endpoint.to_string())
     }
 
     /// Whether some endpoint is a name, so that it must be resolved and refreshed.

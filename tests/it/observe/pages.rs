@@ -120,6 +120,28 @@ async fn status_tells_what_serves_and_how_each_split_divides() {
 }
 
 #[tokio::test]
+async fn endpoint_that_takes_no_connections_shows_until_it_does() {
+    let address = crate::support::upstream::nobody();
+    let proxy = Proxy::start(&format!(
+        "upstreams: {{ one: {{ endpoints: ['{address}'] }} }}\nroutes: [{{ upstream: one }}]\n"
+    ))
+    .await;
+    let endpoint = async || status(&proxy).await["upstreams"][0]["endpoints"][0].clone();
+    let expected =
+        |reachable: bool| serde_json::json!({ "address": address.to_string(), "reachable": reachable });
+    assert_eq!(endpoint().await, expected(true), "before the first connect");
+    assert_eq!(Ask::get("/").send(Via::Http1, proxy.address).await.status, 503);
+    assert_eq!(endpoint().await, expected(false));
+    let _there = Upstream::at(address).await;
+    // Each worker has a view of its own; any that connects tells.
+    until("it is reachable again", || async {
+        Ask::get("/").send(Via::Http1, proxy.address).await;
+        (endpoint().await == expected(true)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn bad_edit_shows_where_it_is_wrong_while_the_former_one_serves() {
     let arms = Arms::start(&["blue", "canary"]).await;
     let good = shop(&arms, "25%");

@@ -77,6 +77,12 @@ impl Upstream {
         Self::on(listener, Arc::new(move |request| Box::pin(handler(request)) as Answer))
     }
 
+    /// Answers every request at `address` with an empty body.
+    pub async fn at(address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
+        Self::on(listener, Arc::new(|_| Box::pin(async { Response::new(full("")) }) as Answer))
+    }
+
     fn on(listener: TcpListener, handler: Handler) -> Self {
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
