@@ -1,6 +1,7 @@
 //! What one worker thread owns: its copy of the snapshot, its connections to upstreams, its metric cells.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -71,14 +72,16 @@ impl Worker {
     fn reconcile(&self) {
         let snapshot = self.current.load();
         let former = Rc::clone(&self.view.borrow());
+        let mut kept: HashMap<_, _> =
+            former.upstreams.iter().map(|local| (Arc::as_ptr(local.shared()), local)).collect();
         let local = |upstream: &Arc<Upstream>| {
-            let kept = former.upstreams.iter().find(|local| Arc::ptr_eq(local.shared(), upstream));
-            kept.map_or_else(
+            kept.remove(&Arc::as_ptr(upstream)).map_or_else(
                 || Rc::new(Local::new(Arc::clone(upstream), Rc::clone(&self.metrics))),
                 Rc::clone,
             )
         };
         let upstreams = snapshot.upstreams.iter().map(local).collect();
+        kept.values().for_each(|gone| gone.retire());
         self.view.replace(Rc::new(Serving { snapshot, upstreams }));
     }
 

@@ -28,6 +28,7 @@ pub struct Local {
     endpoints: RefCell<Rc<[Rc<Endpoint>]>>,
     turn: Cell<usize>,
     metrics: Rc<Worker>,
+    retired: Cell<bool>,
 }
 
 /// A worker's own view of an endpoint: its load and its connections.
@@ -45,6 +46,8 @@ pub struct Endpoint {
     in_flight: Cell<u32>,
     /// Whether this worker's last connect failed.
     is_away: Cell<bool>,
+    /// Whether nobody will ask for it again: no connection is kept for a next request.
+    retired: Cell<bool>,
 }
 
 /// A response and the hold on the connection that it came by.
@@ -101,6 +104,7 @@ impl Local {
             endpoints: RefCell::new(Rc::from([])),
             turn: Cell::new(0),
             metrics,
+            retired: Cell::new(false),
         };
         local.reconcile();
         local
@@ -150,6 +154,19 @@ impl Local {
             .collect();
         self.endpoints.replace(endpoints);
         self.version.set(version);
+        let kept = Rc::clone(&self.endpoints.borrow());
+        let is_kept = |endpoint: &Rc<Endpoint>| kept.iter().any(|kept| Rc::ptr_eq(kept, endpoint));
+        former.iter().filter(|endpoint| !is_kept(endpoint)).for_each(|endpoint| endpoint.retire());
+        if self.retired.get() {
+            self.retire();
+        }
+    }
+
+    /// Closes the connections that are idle, and the others when their exchanges have ended: a new snapshot does not
+    /// have this upstream. Requests of the former one may still ask.
+    pub fn retire(&self) {
+        self.retired.set(true);
+        self.endpoints.borrow().iter().for_each(|endpoint| endpoint.retire());
     }
 
     /// Closes connections that have been idle for too long.
@@ -175,7 +192,17 @@ impl Endpoint {
             metrics: Rc::clone(metrics),
             in_flight: Cell::new(0),
             is_away: Cell::new(false),
+            retired: Cell::new(false),
         }
+    }
+
+    /// Its drivers hold it and it holds its idle connections: without this both would live as long as the peer lets
+    /// them.
+    fn retire(&self) {
+        self.retired.set(true);
+        let now = Instant::now();
+        self.http1.close_idle(now, Duration::ZERO);
+        self.http2.close_idle(now, Duration::ZERO);
     }
 
     /// Sends `request` and waits for the head of the final response. 1xx responses go to `interim`.
@@ -237,7 +264,9 @@ impl Lease {
 
     /// Gives the connection back for the next request: both bodies have ended well.
     pub fn give_back(mut self) {
-        if let Some(connection) = self.connection.take() {
+        if let Some(connection) = self.connection.take()
+            && !self.endpoint.retired.get()
+        {
             self.endpoint.http1.put(connection, &self.endpoint);
         }
     }
@@ -246,6 +275,11 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.endpoint.in_flight.set(self.endpoint.in_flight.get().saturating_sub(1));
+        if self.endpoint.retired.get() {
+            // Its stream first, so that the connection is idle.
+            drop(self.stream.take());
+            self.endpoint.retire();
+        }
     }
 }
 
@@ -266,5 +300,60 @@ pub(super) async fn within<F: Future>(
                 _ => return Err(SendErrorKind::Timeout),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::task::LocalSet;
+
+    use super::*;
+    use crate::config::model;
+    use crate::logic::balance::Policy;
+    use crate::telemetry::Metrics;
+    use crate::types::{EndpointAddress, UpstreamName};
+    use crate::upstream::Address;
+
+    #[tokio::test]
+    async fn endpoint_that_no_longer_resolves_then_its_idle_connection_closes() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let second = Duration::from_secs(1);
+        let settings = model::Upstream {
+            name: UpstreamName::new("one").unwrap(),
+            endpoints: vec![EndpointAddress::parse(&address.to_string()).unwrap()],
+            protocol: Protocol::Http1,
+            balance: Policy::RoundRobin,
+            connect_timeout: second,
+            response_timeout: 10 * second,
+            idle_timeout: 600 * second,
+            dns_refresh: 600 * second,
+        };
+        let metrics = Metrics::new();
+        let shared = Arc::new(Upstream::new(Arc::new(settings), metrics.upstream("one")));
+        let tasks = LocalSet::new();
+        tasks
+            .run_until(async {
+                let local = Local::new(Arc::clone(&shared), Rc::new(metrics.worker()));
+                let endpoint = local.pick(&[], 0).unwrap();
+                let request = Request::new(Upload::new(Inbound::Empty, None, second));
+                let accepting = async {
+                    let (mut peer, _) = listener.accept().await.unwrap();
+                    assert!(peer.read(&mut [0; 1024]).await.unwrap() > 0);
+                    peer.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+                    peer
+                };
+                let (sent, mut peer) = tokio::join!(endpoint.send(request, None), accepting);
+                sent.unwrap().lease.give_back();
+                let mut other = shared.endpoints()[0].clone();
+                other.address = Address::Tcp("127.0.0.1:1".parse().unwrap());
+                assert!(shared.update(vec![other]));
+                drop((local.pick(&[], 0), endpoint));
+                let closed = tokio::time::timeout(10 * second, peer.read(&mut [0; 1])).await;
+                assert_eq!(closed.expect("it closes").unwrap(), 0);
+            })
+            .await;
     }
 }

@@ -195,3 +195,46 @@ async fn reload_is_in_effect_soon_after_the_rename() {
     println!("from rename to effect: {elapsed:?}");
     assert!(elapsed < Duration::from_secs(5), "{elapsed:?}");
 }
+
+#[tokio::test]
+async fn upstream_that_goes_by_reload_then_its_connections_close_when_they_are_idle() {
+    for protocol in ["http1", "http2"] {
+        let go = Arc::new(tokio::sync::Notify::new());
+        let gate = Arc::clone(&go);
+        let old = Upstream::answering(move |request| {
+            let gate = Arc::clone(&gate);
+            async move {
+                if request.uri().path() == "/slow" {
+                    gate.notified().await;
+                }
+                http::Response::new(crate::support::upstream::full("old"))
+            }
+        })
+        .await;
+        let new = Upstream::named("new").await;
+        let rest = |name: &str, upstream: &Upstream| {
+            format!(
+                "{}upstreams: {{ {name}: {{ endpoints: ['{}'], protocol: {protocol} }} }}\nroutes: [{{ upstream: {name} \
+                 }}]\n",
+                crate::support::proxy::HEAD,
+                upstream.address
+            )
+        };
+        let proxy = Proxy::start_whole(&rest("old", &old)).await;
+        let client = reqwest::Client::new();
+        let slow = tokio::spawn(client.get(proxy.url("/slow")).send());
+        until("the slow request is under way", || async { (old.count() == 1).then_some(()) }).await;
+        assert_eq!(client.get(proxy.url("/")).send().await.unwrap().status(), 200);
+        proxy.replace(&rest("new", &new)).await;
+        assert_eq!(client.get(proxy.url("/")).send().await.unwrap().text().await.unwrap(), "new");
+        go.notify_one();
+        assert_eq!(slow.await.unwrap().unwrap().text().await.unwrap(), "old", "{protocol}");
+        until("no connection to what is gone is open", || async {
+            let labels = ["upstream=\"old\""];
+            let idle = proxy.metric("weir_upstream_connections_idle", &labels).await;
+            let active = proxy.metric("weir_upstream_connections_active", &labels).await;
+            (idle + active < 0.5).then_some(())
+        })
+        .await;
+    }
+}
