@@ -28,7 +28,12 @@ pub fn run(args: &RunArgs) -> Exit {
         .enable_all()
         .build()
         .context("the runtime cannot start")
-        .and_then(|runtime| runtime.block_on(serve(args)));
+        .and_then(|runtime| {
+            let served = runtime.block_on(serve(args));
+            // A file or a resolver that does not answer would hold up the end for as long as it likes.
+            runtime.shutdown_background();
+            served
+        });
     match served {
         Ok(exit) => exit,
         Err(error) => {
@@ -57,9 +62,12 @@ async fn serve(args: &RunArgs) -> anyhow::Result<Exit> {
     info!(version = env!("CARGO_PKG_VERSION"), config = %args.config.display(), "serving");
     loop {
         tokio::select! {
-            _ = hangup.recv() => {
-                app.reload("signal").await;
-            }
+            _ = hangup.recv() => tokio::select! {
+                _ = app.reload("signal") => {}
+                // However long the reading takes.
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+            },
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }

@@ -14,7 +14,7 @@ struct Process {
     child: Child,
     address: SocketAddr,
     log: std::sync::mpsc::Receiver<String>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Process {
@@ -42,7 +42,7 @@ impl Process {
                 break address.trim().parse().unwrap();
             }
         };
-        Self { child, address, log, _folder: folder }
+        Self { child, address, log, folder }
     }
 
     fn signal(&self, name: &str) {
@@ -52,18 +52,21 @@ impl Process {
     }
 
     async fn says(&self, text: &str) -> String {
-        loop {
-            match self.log.try_recv() {
-                Ok(line) if line.contains(text) => return line,
-                Ok(_) => {}
-                Err(std::sync::mpsc::TryRecvError::Empty) => {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
-                Err(std::sync::mpsc::TryRecvError::Disconnected) => {
-                    panic!("ended without saying {text:?}");
+        let saying = async {
+            loop {
+                match self.log.try_recv() {
+                    Ok(line) if line.contains(text) => return line,
+                    Ok(_) => {}
+                    Err(std::sync::mpsc::TryRecvError::Empty) => {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                    Err(std::sync::mpsc::TryRecvError::Disconnected) => {
+                        panic!("ended without saying {text:?}");
+                    }
                 }
             }
-        }
+        };
+        tokio::time::timeout(PATIENCE, saying).await.unwrap_or_else(|_| panic!("never said {text:?}"))
     }
 
     /// Waits for the end; its exit code.
@@ -167,6 +170,25 @@ async fn sighup_reads_the_files_again() {
     let mut client = Client::connect(process.address).await;
     client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
     assert_eq!(status(&client.read_response().await), 200);
+}
+
+#[tokio::test]
+async fn sigterm_ends_even_while_a_reading_hangs() {
+    let upstream = Upstream::named("one").await;
+    let mut process = Process::start(&to(upstream.address));
+    // A pipe that has a writer who says nothing: reading it takes for ever.
+    let pipe = process.folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let path = process.folder.path().join("weir.yaml");
+    std::fs::rename(&pipe, &path).unwrap();
+    process.signal("HUP");
+    // Opening it for writing waits for the reader.
+    let opening = tokio::task::spawn_blocking(|| std::fs::File::options().write(true).open(path).unwrap());
+    let writer = opening.await.unwrap();
+    process.signal("TERM");
+    process.says("finishing").await;
+    assert_eq!(process.code().await, Some(0));
+    drop(writer);
 }
 
 #[tokio::test]
