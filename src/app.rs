@@ -54,7 +54,7 @@ struct Front {
     settings: Arc<model::Listener>,
     address: BindAddress,
     drain: Drain,
-    _file: SocketFile,
+    file: SocketFile,
 }
 
 /// The file of a Unix socket, removed when nobody listens there any more.
@@ -178,17 +178,16 @@ impl App {
         let Self { bound, threads, changes, current, .. } = self;
         drop(changes);
         let bound = std::mem::take(&mut *lock(&bound));
-        for front in &bound.fronts {
-            front.drain.start();
-        }
+        let Bound { workers, fronts, pages, mut leaving } = bound;
+        leaving.extend(fronts.into_iter().map(Front::leave));
         let finishing = async {
-            for drain in bound.fronts.iter().map(|front| &front.drain).chain(&bound.leaving) {
+            for drain in &leaving {
                 drain.finished().await;
             }
         };
         let finished = tokio::time::timeout(limit, finishing).await.is_ok();
         // A worker ends when nobody can command it any more, and drops what is left.
-        drop(bound);
+        drop((workers, pages));
         let log = current.load().access_log.clone();
         let joining = tokio::task::spawn_blocking(move || {
             for thread in threads {
@@ -240,8 +239,7 @@ impl Sockets for Fronts {
             |front: &mut Front| config.listeners.iter().any(|listener| listener.bind == front.settings.bind);
         for front in fronts.extract_if(.., |front| !is_wanted(front)) {
             info!(listener = %front.settings.name, address = %front.address, "listener drains");
-            front.drain.start();
-            leaving.push(front.drain);
+            leaving.push(front.leave());
         }
         leaving.retain(|drain| !drain.is_finished());
         for front in fronts.iter_mut() {
@@ -262,7 +260,7 @@ impl Sockets for Fronts {
                 tell(worker, Command::Listen { listener, id, socket, drained });
             }
             let file = SocketFile(address.clone());
-            fronts.push(Front { settings: listener, address, drain, _file: file });
+            fronts.push(Front { settings: listener, address, drain, file });
         }
         let wanted = wanted_pages(config);
         pages.retain(|page| wanted.iter().any(|(pages, bind)| *pages == page.pages && **bind == page.bind));
@@ -273,6 +271,18 @@ impl Sockets for Fronts {
             let file = SocketFile(address.clone());
             pages.push(Page { pages: kind, bind, address, drain, _file: file });
         }
+    }
+}
+
+impl Front {
+    /// Takes no new connections; tells when the others have ended.
+    fn leave(self) -> Drain {
+        let Self { drain, file, .. } = self;
+        // The name goes while somebody still listens: who comes next finds none and makes one of his own, and that one
+        // stays.
+        drop(file);
+        drain.start();
+        drain
     }
 }
 

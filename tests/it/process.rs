@@ -6,8 +6,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::support::raw::{Client, Scripted, status};
-use crate::support::{PATIENCE, Upstream};
-use tokio::io::AsyncWriteExt;
+use crate::support::{PATIENCE, Upstream, until};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use weir::app::App;
 
 /// A proxy as a process of its own; ended when dropped.
 struct Process {
@@ -189,6 +191,32 @@ async fn sigterm_ends_even_while_a_reading_hangs() {
     process.says("finishing").await;
     assert_eq!(process.code().await, Some(0));
     drop(writer);
+}
+
+#[tokio::test]
+async fn socket_of_a_successor_stays_when_the_former_process_has_finished() {
+    let (upstream, go) = slow().await;
+    let folder = tempfile::tempdir().unwrap();
+    let (path, socket) = (folder.path().join("weir.yaml"), folder.path().join("weir.sock"));
+    let listeners = format!("workers: 1\nlisteners: [{{ bind: 'unix:{}' }}]\n", socket.display());
+    std::fs::write(&path, listeners + &to(upstream.address)).unwrap();
+    let former = App::start(path.clone()).await.unwrap();
+    let mut client = UnixStream::connect(&socket).await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut first = [0; 1];
+    client.read_exact(&mut first).await.unwrap();
+    let ending = tokio::spawn(former.shutdown(PATIENCE));
+    until("nobody listens any more", || async { UnixStream::connect(&socket).await.is_err().then_some(()) })
+        .await;
+    let successor = App::start(path).await.unwrap();
+    go.notify_one();
+    let mut rest = String::new();
+    client.read_to_string(&mut rest).await.unwrap();
+    assert!(rest.ends_with("halfhalf"), "{rest:?}");
+    assert!(ending.await.unwrap());
+    assert!(UnixStream::connect(&socket).await.is_ok(), "the successor listens there");
+    assert!(successor.shutdown(PATIENCE).await);
+    assert!(!socket.exists(), "its own socket goes with it");
 }
 
 #[tokio::test]
