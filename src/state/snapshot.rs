@@ -107,11 +107,17 @@ pub struct RoutingHeaders {
     override_headers: Vec<HeaderName>,
     override_cookies: Vec<String>,
     canonical: HashSet<Box<[u8]>>,
+    /// Whether one of the headers is not spelt with `-` alone, so that a name that is may be an alias.
+    is_spelt_otherwise: bool,
 }
 
 /// `name` with its separators made one.
 fn canonical(name: &str) -> Box<[u8]> {
     name.bytes().map(|byte| if matches!(byte, b'_' | b'.') { b'-' } else { byte }).collect()
+}
+
+fn has_other_separators(name: &str) -> bool {
+    name.bytes().any(|byte| matches!(byte, b'_' | b'.'))
 }
 
 /// Headers that a condition may name but that are needed to understand the message at all.
@@ -140,6 +146,7 @@ impl RoutingHeaders {
         let named = unique(&mut { named });
         let ours = unique(&mut { ours });
         let texts = named.iter().chain(&ours).map(HeaderName::as_str).chain(VOUCHED);
+        let is_spelt_otherwise = texts.clone().any(has_other_separators);
         let canonical = texts.map(canonical).collect();
         let (mut override_headers, mut override_cookies) = (Vec::new(), Vec::new());
         for place in overrides {
@@ -153,7 +160,7 @@ impl RoutingHeaders {
                 OverridePlace::Header(_) | OverridePlace::Cookie(_) => {}
             }
         }
-        Self { named, ours, override_headers, override_cookies, canonical }
+        Self { named, ours, override_headers, override_cookies, canonical, is_spelt_otherwise }
     }
 
     /// The headers that routing reads: they count from trusted peers only.
@@ -180,10 +187,11 @@ impl RoutingHeaders {
     /// them itself.
     pub fn is_alias(&self, name: &HeaderName) -> bool {
         let text = name.as_str();
-        text.bytes().any(|byte| matches!(byte, b'_' | b'.'))
+        (self.is_spelt_otherwise || has_other_separators(text))
             && self.canonical.contains(&canonical(text))
             && !self.named.contains(name)
             && !self.ours.contains(name)
+            && !VOUCHED.contains(&text)
     }
 }
 
@@ -239,6 +247,11 @@ mod tests {
             ("x_other", false),
             ("x-tenant-idd", false),
         ] {
+            assert_eq!(headers.is_alias(&HeaderName::from_static(name)), alias, "{name}");
+        }
+        let named = [HeaderName::from_static("x_tenant_id")];
+        let headers = RoutingHeaders::new(named.into_iter(), std::iter::empty(), std::iter::empty());
+        for (name, alias) in [("x-tenant-id", true), ("x_tenant_id", false), ("x-forwarded-for", false)] {
             assert_eq!(headers.is_alias(&HeaderName::from_static(name)), alias, "{name}");
         }
     }
