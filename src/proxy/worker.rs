@@ -81,7 +81,9 @@ impl Worker {
             )
         };
         let upstreams = snapshot.upstreams.iter().map(local).collect();
-        kept.values().for_each(|gone| gone.retire());
+        for gone in kept.values() {
+            gone.retire();
+        }
         self.view.replace(Rc::new(Serving { snapshot, upstreams }));
     }
 

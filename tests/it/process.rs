@@ -118,10 +118,10 @@ async fn sigterm_finishes_what_is_in_flight_and_takes_nothing_new() {
     let mut client = Client::connect(process.address).await;
     client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
     let mut first = [0; 1];
-    tokio::io::AsyncReadExt::read_exact(&mut client.0, &mut first).await.unwrap();
+    AsyncReadExt::read_exact(&mut client.0, &mut first).await.unwrap();
     process.signal("TERM");
     process.says("finishing").await;
-    crate::support::until("nobody listens any more", || async {
+    until("nobody listens any more", || async {
         tokio::net::TcpStream::connect(process.address).await.is_err().then_some(())
     })
     .await;
@@ -138,7 +138,7 @@ async fn second_sigterm_ends_at_once() {
     let mut client = Client::connect(process.address).await;
     client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
     let mut first = [0; 1];
-    tokio::io::AsyncReadExt::read_exact(&mut client.0, &mut first).await.unwrap();
+    AsyncReadExt::read_exact(&mut client.0, &mut first).await.unwrap();
     process.signal("TERM");
     process.says("finishing").await;
     assert!(process.child.try_wait().unwrap().is_none(), "it waits for the request");
@@ -155,7 +155,7 @@ async fn deadline_of_the_shutdown_ends_what_is_still_in_flight() {
     let mut client = Client::connect(process.address).await;
     client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
     let mut first = [0; 1];
-    tokio::io::AsyncReadExt::read_exact(&mut client.0, &mut first).await.unwrap();
+    AsyncReadExt::read_exact(&mut client.0, &mut first).await.unwrap();
     process.signal("TERM");
     process.says("in flight: the time was over").await;
     assert_eq!(process.code().await, Some(0));
