@@ -55,6 +55,7 @@ routes:
     paths: [/beta]
     when: [{ value: header:x-beta, present: true }]
     upstream: green
+    request_headers: { set: { x-weir-override: ours } }
 ";
 
 /// The keys of `override` in [`SHOP`]: the current one, and the one that is rotated out.

@@ -159,9 +159,9 @@ impl Way<'_> {
             host: authority.as_str(),
             version: head.version,
         };
+        headers::strip_overrides(&mut head.headers, &routing);
         headers::forward(&mut head.headers, &forwarding);
         route.request_headers.apply(&mut head.headers);
-        headers::strip_overrides(&mut head.headers, &routing_headers(self.config));
         if let Some(split) = split {
             let value = variant.and_then(|index: usize| split.variant_values.get(index));
             let value = value.cloned().unwrap_or(HeaderValue::from_static(""));
