@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use http::{HeaderMap, Method, request};
 
+use super::view::Authority;
 use super::{Failure, headers};
 use crate::state::RoutingHeaders;
 use crate::types::IpSet;
@@ -31,13 +32,14 @@ impl<'a> Trust<'a> {
 /// Whether a request is about the server itself (`OPTIONS *`) and not about a path.
 ///
 /// # Errors
-/// [`Failure::MethodRefused`] for CONNECT and TRACE, [`Failure::BadTarget`] for anything else without a path.
+/// [`Failure::MethodRefused`] for CONNECT and TRACE, [`Failure::BadTarget`] for anything else without a path,
+/// [`Failure::BadHost`] as of any request (RFC 9112 §3.2).
 pub fn is_about_server(head: &request::Parts) -> Result<bool, Failure> {
     if head.method == Method::CONNECT || head.method == Method::TRACE {
         return Err(Failure::MethodRefused);
     }
     match head.uri.path() {
-        "*" if head.method == Method::OPTIONS => Ok(true),
+        "*" if head.method == Method::OPTIONS => Authority::of(head).map(|_| true),
         path if path.starts_with('/') => Ok(false),
         _ => Err(Failure::BadTarget),
     }

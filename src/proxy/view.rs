@@ -45,13 +45,16 @@ impl Authority {
         match (head.uri.authority(), host) {
             (Some(target), host) => {
                 let target = Self::parse(target.as_str())?;
-                // HTTP/2 gives both the same meaning; if they differ somebody is to be deceived (RFC 9113 §8.3.1).
-                if head.version == http::Version::HTTP_2
-                    && host.is_some_and(|host| Self::parse(host).as_ref() != Ok(&target))
-                {
-                    return Err(Failure::BadHost);
-                }
-                Ok(target)
+                let is_wrong = match (head.version, host) {
+                    // Both mean the same; if they differ somebody is to be deceived (RFC 9113 §8.3.1).
+                    (http::Version::HTTP_2, host) => {
+                        host.is_some_and(|host| Self::parse(host).as_ref() != Ok(&target))
+                    }
+                    // It is not used, and is demanded all the same (RFC 9112 §3.2).
+                    (http::Version::HTTP_11, None) => true,
+                    (_, host) => host.is_some_and(|host| !host.is_empty() && Self::parse(host).is_err()),
+                };
+                if is_wrong { Err(Failure::BadHost) } else { Ok(target) }
             }
             (None, Some(host)) => Self::parse(host),
             (None, None) if head.version == http::Version::HTTP_10 => {
@@ -196,6 +199,10 @@ mod tests {
         let (v10, v11, v2) = (Version::HTTP_10, Version::HTTP_11, Version::HTTP_2);
         assert_eq!(head("/", v11, &["a"]), Ok("a".into()));
         assert_eq!(head("http://b/", v11, &["a"]), Ok("b".into()));
+        assert_eq!(head("http://b/", v11, &[""]), Ok("b".into()));
+        assert_eq!(head("http://b/", v11, &["a b"]), Err(Failure::BadHost));
+        assert_eq!(head("http://b/", v11, &[]), Err(Failure::BadHost));
+        assert_eq!(head("http://b/", v10, &[]), Ok("b".into()));
         assert_eq!(head("/", v11, &[]), Err(Failure::BadHost));
         assert_eq!(head("/", v11, &["a", "a"]), Err(Failure::BadHost));
         assert_eq!(head("/", v10, &[]), Ok(String::new()));

@@ -124,6 +124,8 @@ async fn methods_that_are_not_served_are_refused_and_options_of_the_server_is_an
         ("GET / HTTP/1.1\r\nhost: a b\r\nconnection: close\r\n\r\n", 400),
         ("GET / HTTP/1.0\r\n\r\n", 200),
         ("GET http://b/ HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", 200),
+        ("GET http://b/ HTTP/1.1\r\nconnection: close\r\n\r\n", 400),
+        ("OPTIONS * HTTP/1.1\r\nconnection: close\r\n\r\n", 400),
     ];
     for (request, expected) in rows {
         let answer = exchange(proxy.address, request).await;
