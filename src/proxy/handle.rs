@@ -40,7 +40,7 @@ pub async fn handle(
             finish_ours(&mut response, version, failure);
             record.status = response.status();
             record.response_bytes = if is_head { 0 } else { own_bytes(&response) };
-            record.close(0, failure);
+            record.close(failure);
             response
         }
         Ok(Answer::Upstream(stream)) => {
@@ -59,7 +59,7 @@ pub async fn handle(
             finish_ours(&mut response, version, Some(failure));
             record.status = response.status();
             record.response_bytes = if is_head { 0 } else { own_bytes(&response) };
-            record.close(0, Some(failure));
+            record.close(Some(failure));
             response
         }
     }
@@ -265,6 +265,7 @@ impl Phases<'_> {
         record: &mut Record,
     ) -> Result<Answer, Failure> {
         let upload = request.body().state();
+        record.upload = Some(Rc::clone(&upload));
         let sending = async {
             match (&entry.plan, record.variant) {
                 (Plan::Upstream(arm), _) => {

@@ -72,7 +72,7 @@ impl Stream {
             lease.give_back();
         }
         if let Some(record) = self.record.take() {
-            record.close(self.upload.bytes(), failure);
+            record.close(failure);
         }
     }
 

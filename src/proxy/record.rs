@@ -13,6 +13,7 @@ use super::Failure;
 use super::worker::Serving;
 use crate::logic::split::{Assignment, Reason};
 use crate::telemetry::{self, Cause, TargetId};
+use crate::upstream::UploadState;
 
 /// What is gathered of a request.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub struct Record {
     pub upstream_duration: Option<Duration>,
     /// What the client was told.
     pub status: StatusCode,
+    /// The request's body, once it is on its way.
+    pub upload: Option<Rc<UploadState>>,
     /// Bytes of the response body sent on.
     pub response_bytes: u64,
     /// Whether an upstream holds this request in its count of active ones.
@@ -81,6 +84,7 @@ impl Record {
             attempts: 0,
             upstream_duration: None,
             status: StatusCode::OK,
+            upload: None,
             response_bytes: 0,
             active: None,
             head: None,
@@ -120,12 +124,13 @@ impl Record {
     }
 
     /// Counts and logs the request. `failure` is what went wrong, if anything did.
-    pub fn close(mut self: Box<Self>, request_bytes: u64, failure: Option<Failure>) {
-        self.finish(request_bytes, failure);
+    pub fn close(mut self: Box<Self>, failure: Option<Failure>) {
+        self.finish(failure);
     }
 
-    fn finish(&mut self, request_bytes: u64, failure: Option<Failure>) {
+    fn finish(&mut self, failure: Option<Failure>) {
         self.closed = true;
+        let request_bytes = self.upload.as_ref().map_or(0, |upload| upload.bytes());
         let whole = self.started.elapsed();
         if let Some(failure) = failure {
             self.metrics.error(failure.code(), failure.blame());
@@ -204,7 +209,7 @@ impl Drop for Record {
         // Given up before there was a response: the client went away.
         if !self.closed {
             self.status = Failure::ClientAborted.status();
-            self.finish(0, Some(Failure::ClientAborted));
+            self.finish(Some(Failure::ClientAborted));
         }
     }
 }

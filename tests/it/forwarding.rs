@@ -8,9 +8,9 @@ use http_body_util::{BodyExt, Empty, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 
-use crate::support::raw::{exchange, status};
+use crate::support::raw::{Client, Scripted, exchange, status};
 use crate::support::upstream::full;
-use crate::support::{Proxy, Upstream};
+use crate::support::{Proxy, Upstream, until};
 
 fn one_upstream(upstream: &Upstream, protocol: &str) -> String {
     format!(
@@ -163,4 +163,29 @@ async fn trailers_pass_both_ways_over_http2() {
     let collected = response.into_body().collect().await.unwrap();
     assert_eq!(collected.trailers().unwrap()["x-echo"], "42");
     driver.abort();
+}
+
+#[tokio::test]
+async fn body_of_a_request_that_failed_then_its_bytes_are_counted() {
+    let upstream = Scripted::start(|mut stream, head| async move {
+        // The rest of the body, and then no answer.
+        let (_, begun) = head.split_once("\r\n\r\n").unwrap();
+        let mut rest = vec![0; 5 - begun.len()];
+        tokio::io::AsyncReadExt::read_exact(&mut stream, &mut rest).await.unwrap();
+    })
+    .await;
+    let proxy = Proxy::start(&format!(
+        "upstreams: {{ one: {{ endpoints: ['{}'] }} }}\nroutes: [{{ upstream: one }}]\n",
+        upstream.address
+    ))
+    .await;
+    let mut client = Client::connect(proxy.address).await;
+    client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\n").await;
+    client.send("hello").await;
+    assert_eq!(status(&client.read_response().await), 502);
+    until("they are counted", || async {
+        let bytes = proxy.metric("weir_upstream_request_bytes_total", &["upstream=\"one\""]).await;
+        (bytes > 4.5).then_some(())
+    })
+    .await;
 }
