@@ -160,6 +160,9 @@ fn is_host_name(host: &str) -> bool {
         })
 }
 
+/// How many bits stand before the IPv4 address in a mapped one: `::ffff:0:0/96`.
+const MAPPED: u8 = 96;
+
 /// A set of client networks. IPv4-mapped IPv6 addresses count as IPv4.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct IpSet(Vec<IpNet>);
@@ -175,8 +178,15 @@ impl IpSet {
     /// # Errors
     /// The text itself, when it is neither.
     pub fn parse_network(text: &str) -> Result<IpNet, String> {
-        if let Ok(network) = text.parse::<IpNet>() {
-            return Ok(network.trunc());
+        match text.parse::<IpNet>() {
+            Ok(IpNet::V6(network)) if network.prefix_len() >= MAPPED => {
+                let length = network.prefix_len() - MAPPED;
+                let mapped = network.trunc().addr().to_ipv4_mapped();
+                let v4 = mapped.and_then(|address| IpNet::new(address.into(), length).ok());
+                return Ok(v4.unwrap_or(IpNet::V6(network.trunc())));
+            }
+            Ok(network) => return Ok(network.trunc()),
+            Err(_) => {}
         }
         text.parse::<IpAddr>().map(|ip| IpNet::from(ip.to_canonical())).map_err(|_| text.to_owned())
     }
@@ -240,5 +250,14 @@ mod tests {
         assert!(set.contains("::ffff:10.1.2.3".parse().unwrap()));
         assert!(!set.contains("::ffff:11.1.2.3".parse().unwrap()));
         assert!(IpSet::parse_network("10.0.0.0/33").is_err());
+        for (text, network) in [
+            ("::ffff:10.1.0.0/104", "10.0.0.0/8"),
+            ("::ffff:10.1.2.3", "10.1.2.3/32"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+            ("::ffff:0:0/95", "::fffe:0:0/95"),
+            ("::/96", "::/96"),
+        ] {
+            assert_eq!(IpSet::parse_network(text).unwrap().to_string(), network, "{text}");
+        }
     }
 }
