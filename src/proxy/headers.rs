@@ -101,9 +101,11 @@ pub fn client_ip(headers: &HeaderMap, peer: IpAddr, forwarders: Option<&IpSet>) 
     client
 }
 
+/// The elements of a list; empty ones are none (RFC 9110 §5.6.1.2), and a field that is no text is one that means
+/// nothing.
 fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    let values = headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default());
-    values.flat_map(|value| value.split(',')).map(str::trim)
+    let values = headers.get_all(name).iter().map(|value| value.to_str().unwrap_or("?"));
+    values.flat_map(|value| value.split(',')).map(str::trim).filter(|element| !element.is_empty())
 }
 
 /// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:80`.
@@ -357,6 +359,11 @@ mod tests {
             ("10.0.0.1", &[("x-forwarded-for", "6.6.6.6, 1.1.1.1, 10.0.0.2")], "1.1.1.1"),
             ("10.0.0.1", &[("x-forwarded-for", "6.6.6.6"), ("x-forwarded-for", "1.1.1.1")], "1.1.1.1"),
             ("10.0.0.1", &[("x-forwarded-for", "1.1.1.1, unknown, 10.0.0.2")], "10.0.0.2"),
+            (
+                "10.0.0.1",
+                &[("x-forwarded-for", "6.6.6.6, 1.1.1.1,, 10.0.0.2,"), ("x-forwarded-for", "")],
+                "1.1.1.1",
+            ),
             ("10.0.0.1", &[("x-forwarded-for", "1.1.1.1:4711")], "1.1.1.1"),
             ("10.0.0.1", &[("x-forwarded-for", "[2001:db8::1]:80")], "2001:db8::1"),
             ("10.0.0.1", &[("x-forwarded-for", "10.0.0.3, 10.0.0.2")], "10.0.0.3"),
@@ -368,6 +375,10 @@ mod tests {
             let found = client_ip(&map(headers), peer.parse().unwrap(), Some(&trust));
             assert_eq!(found, expected.parse::<IpAddr>().unwrap(), "{peer} {headers:?}");
         }
+        let mut headers = map(&[("x-forwarded-for", "1.1.1.1")]);
+        headers.append(X_FORWARDED_FOR, HeaderValue::from_bytes(b"\xff").unwrap());
+        let found = client_ip(&headers, "10.0.0.1".parse().unwrap(), Some(&trust));
+        assert_eq!(found, "10.0.0.1".parse::<IpAddr>().unwrap(), "what is no text ends what is believed");
         let found = client_ip(&map(&[("x-forwarded-for", "1.1.1.1")]), "10.0.0.1".parse().unwrap(), None);
         assert_eq!(found, "10.0.0.1".parse::<IpAddr>().unwrap(), "without trust nobody forwards");
     }
