@@ -8,7 +8,7 @@ use std::fmt;
 
 use super::model::{Action, Config, Route, SplitConfig};
 use crate::logic::condition::{Condition, Test};
-use crate::logic::route::{PathPattern, RouteMatch};
+use crate::logic::route::RouteMatch;
 use crate::logic::split::{Override, Rule, Split, Then};
 
 /// What changed between two configurations.
@@ -253,20 +253,13 @@ fn same_route((old, a): (&Config, &Route), (new, b): (&Config, &Route)) -> bool 
 
 fn same_match((old, a): (&Config, &RouteMatch), (new, b): (&Config, &RouteMatch)) -> bool {
     let RouteMatch { hosts, listeners, paths, methods, when } = a;
-    let same_path = |a: &PathPattern, b: &PathPattern| match (a, b) {
-        (PathPattern::Exact(a), PathPattern::Exact(b)) | (PathPattern::Prefix(a), PathPattern::Prefix(b)) => {
-            a == b
-        }
-        (PathPattern::Regex(a), PathPattern::Regex(b)) => a.as_str() == b.as_str(),
-        _ => false,
-    };
     let names = |config: &Config, listeners: &Option<Vec<usize>>| {
         let name = |index: &usize| config.listeners.get(*index).map(|listener| listener.name.clone());
         listeners.as_ref().map(|listeners| listeners.iter().map(name).collect::<Vec<_>>())
     };
     *hosts == b.hosts
         && names(old, listeners) == names(new, &b.listeners)
-        && same_all(paths, &b.paths, same_path)
+        && *paths == b.paths
         && *methods == b.methods
         && same_all(when, &b.when, same_condition)
 }
