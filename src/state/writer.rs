@@ -13,7 +13,7 @@ use super::snapshot::{Current, Snapshot};
 use super::status::{ReloadError, ReloadStatus, Status};
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::{self, Config};
-use crate::telemetry::Metrics;
+use crate::telemetry::{AccessLog, Metrics};
 use crate::upstream::resolve;
 
 /// A change of what serves.
@@ -229,8 +229,8 @@ async fn load(path: PathBuf) -> Result<config::Accepted, config::Rejected> {
     }
 }
 
-/// How long requests of a former snapshot may still write to its access log.
-const LOG_LINGERS: Duration = Duration::from_secs(10);
+/// How often a log that was replaced is looked at: whether requests of a former snapshot may still write to it.
+const LOG_LOOK: Duration = Duration::from_secs(1);
 
 /// Closes the access log of `former` where `snapshot` has another: later, for requests still write to it, and here, for
 /// flushing may wait and a worker may not.
@@ -238,12 +238,17 @@ const LOG_LINGERS: Duration = Duration::from_secs(10);
 fn retire_log(former: &Snapshot, snapshot: &Snapshot) {
     let Some(log) = former.access_log.clone() else { return };
     if snapshot.access_log.as_ref().is_none_or(|kept| !Arc::ptr_eq(kept, &log)) {
-        tokio::spawn(async move {
-            tokio::time::sleep(LOG_LINGERS).await;
-            // Cancelled only at the end of the process, which drops the log.
-            let _ = tokio::task::spawn_blocking(move || log.close()).await;
-        });
+        tokio::spawn(close_unheld(log));
     }
+}
+
+/// Closes `log` once nobody else holds it.
+async fn close_unheld(log: Arc<AccessLog>) {
+    while Arc::strong_count(&log) > 1 {
+        tokio::time::sleep(LOG_LOOK).await;
+    }
+    // Cancelled only at the end of the process, which drops the log.
+    let _ = tokio::task::spawn_blocking(move || log.close()).await;
 }
 
 /// Keeps the names of new upstreams resolved as long as they live.
@@ -299,5 +304,24 @@ fn describe(error: &Diagnostic) -> ReloadError {
         file: place.map(|place| place.file.display().to_string()),
         line: place.map(|place| place.line),
         column: place.map(|place| place.column),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::Sink;
+
+    #[tokio::test(start_paused = true)]
+    #[expect(clippy::disallowed_methods, reason = "the test drives the task itself")]
+    async fn log_that_was_replaced_stays_open_while_a_request_holds_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let sink = Sink::File(folder.path().join("access.log"));
+        let log = Arc::new(AccessLog::open(sink, false, Metrics::new()).unwrap());
+        let closing = tokio::spawn(close_unheld(Arc::clone(&log)));
+        tokio::time::sleep(Duration::from_hours(1)).await;
+        assert!(!closing.is_finished());
+        drop(log);
+        closing.await.unwrap();
     }
 }
