@@ -183,7 +183,7 @@ impl IpSet {
                 let length = network.prefix_len() - MAPPED;
                 let mapped = network.trunc().addr().to_ipv4_mapped();
                 let v4 = mapped.and_then(|address| IpNet::new(address.into(), length).ok());
-                return Ok(v4.unwrap_or(IpNet::V6(network.trunc())));
+                return Ok(v4.unwrap_or_else(|| IpNet::V6(network.trunc())));
             }
             Ok(network) => return Ok(network.trunc()),
             Err(_) => {}
