@@ -111,14 +111,20 @@ async fn slow() -> (Scripted, std::sync::Arc<tokio::sync::Notify>) {
     (upstream, go)
 }
 
+/// A client that has got the beginning of its answer.
+async fn half_answered(address: SocketAddr) -> Client {
+    let mut client = Client::connect(address).await;
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let mut first = [0; 1];
+    client.0.read_exact(&mut first).await.unwrap();
+    client
+}
+
 #[tokio::test]
 async fn sigterm_finishes_what_is_in_flight_and_takes_nothing_new() {
     let (upstream, go) = slow().await;
     let mut process = Process::start(&to(upstream.address));
-    let mut client = Client::connect(process.address).await;
-    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
-    let mut first = [0; 1];
-    AsyncReadExt::read_exact(&mut client.0, &mut first).await.unwrap();
+    let mut client = half_answered(process.address).await;
     process.signal("TERM");
     process.says("finishing").await;
     until("nobody listens any more", || async {
@@ -135,10 +141,7 @@ async fn sigterm_finishes_what_is_in_flight_and_takes_nothing_new() {
 async fn second_sigterm_ends_at_once() {
     let (upstream, _go) = slow().await;
     let mut process = Process::start(&to(upstream.address));
-    let mut client = Client::connect(process.address).await;
-    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
-    let mut first = [0; 1];
-    AsyncReadExt::read_exact(&mut client.0, &mut first).await.unwrap();
+    let _client = half_answered(process.address).await;
     process.signal("TERM");
     process.says("finishing").await;
     assert!(process.child.try_wait().unwrap().is_none(), "it waits for the request");
@@ -152,10 +155,7 @@ async fn second_sigterm_ends_at_once() {
 async fn deadline_of_the_shutdown_ends_what_is_still_in_flight() {
     let (upstream, _go) = slow().await;
     let mut process = Process::start(&format!("shutdown_timeout: 200ms\n{}", to(upstream.address)));
-    let mut client = Client::connect(process.address).await;
-    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
-    let mut first = [0; 1];
-    AsyncReadExt::read_exact(&mut client.0, &mut first).await.unwrap();
+    let mut client = half_answered(process.address).await;
     process.signal("TERM");
     process.says("in flight: the time was over").await;
     assert_eq!(process.code().await, Some(0));

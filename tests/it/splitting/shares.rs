@@ -43,7 +43,7 @@ async fn each_of_many_units_gets_the_variant_that_the_library_gives_and_shares_a
     let arms = shop().await;
     let split = format!("key: [header:x-user-id], {}", variants_yaml(&SHOP));
     let proxy = one_split(&yaml(&arms), &split).await;
-    let units = units(if is_big() { 200_000 } else { 50_000 });
+    let units = units(200_000);
     let answers = variants_of(&proxy, "/", &units).await;
     assert_eq!(answers.len(), units.len());
     let expected = Library::new("checkout", &SHOP).all(&units);
