@@ -209,7 +209,8 @@ async fn address_of_the_client_comes_from_a_trusted_chain_only() {
         // What cannot be read ends what can be believed.
         (&[("x-forwarded-for", "unknown")], "green"),
         (&[("x-forwarded-for", "192.0.2.7, 192.0.2")], "green"),
-        (&[("x-forwarded-for", "192.0.2.7,")], "green"),
+        // An empty element is none (RFC 9110 §5.6.1.2).
+        (&[("x-forwarded-for", "192.0.2.7,")], "canary"),
         (&[("x-forwarded-for", "")], "green"),
         (&[("forwarded", "for=192.0.2.7")], "canary"),
         (&[("forwarded", "for=203.0.113.1, By=x;For=\"[2001:db8::7]:80\";proto=https")], "beta"),
