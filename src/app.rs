@@ -129,10 +129,8 @@ impl App {
     pub fn addresses(&self) -> Vec<BindAddress> {
         let snapshot = self.current.load();
         let bound = lock(&self.bound);
-        let find = |listener: &Arc<model::Listener>| {
-            bound.fronts.iter().find(|front| front.settings.bind == listener.bind)
-        };
-        snapshot.config.listeners.iter().filter_map(find).map(|front| front.address.clone()).collect()
+        let paired = pair(&bound.fronts, &snapshot.config);
+        paired.into_iter().flatten().map(|index| bound.fronts[index].address.clone()).collect()
     }
 
     /// Where the admin pages are, if anywhere.
@@ -213,8 +211,8 @@ impl Sockets for Fronts {
         let bound = lock(&self.bound);
         let workers = bound.workers.len();
         let mut prepared = Prepared { fronts: Vec::new(), pages: Vec::new() };
-        for listener in &config.listeners {
-            if !bound.fronts.iter().any(|front| front.settings.bind == listener.bind) {
+        for (listener, front) in config.listeners.iter().zip(pair(&bound.fronts, config)) {
+            if front.is_none() {
                 let (sockets, address) =
                     bind::bind(&listener.bind, workers).map_err(|error| error.to_string())?;
                 prepared.fronts.push((Arc::clone(listener), sockets, address));
@@ -235,29 +233,31 @@ impl Sockets for Fronts {
     fn commit(&mut self, prepared: Prepared, config: &Arc<Config>) {
         let mut bound = lock(&self.bound);
         let Bound { workers, fronts, pages, leaving } = &mut *bound;
-        let is_wanted =
-            |front: &mut Front| config.listeners.iter().any(|listener| listener.bind == front.settings.bind);
-        for front in fronts.extract_if(.., |front| !is_wanted(front)) {
+        let paired = pair(fronts, config);
+        for (listener, front) in config.listeners.iter().zip(&paired) {
+            let Some(front) = front.and_then(|index| fronts.get_mut(index)) else { continue };
+            if front.settings != *listener {
+                front.settings = Arc::clone(listener);
+                for worker in workers.iter() {
+                    let (address, listener) = (front.address.clone(), Arc::clone(listener));
+                    tell(worker, Command::Update { address, listener });
+                }
+            }
+        }
+        let mut index = 0..;
+        let is_unwanted = |_: &mut Front| !paired.contains(&index.next());
+        for front in fronts.extract_if(.., is_unwanted) {
             info!(listener = %front.settings.name, address = %front.address, "listener drains");
             leaving.push(front.leave());
         }
         leaving.retain(|drain| !drain.is_finished());
-        for front in fronts.iter_mut() {
-            let listener = config.listeners.iter().find(|listener| listener.bind == front.settings.bind);
-            if let Some(listener) = listener.filter(|listener| **listener != front.settings) {
-                front.settings = Arc::clone(listener);
-                for worker in workers.iter() {
-                    tell(worker, Command::Update(Arc::clone(listener)));
-                }
-            }
-        }
         for (listener, sockets, address) in prepared.fronts {
             info!(listener = %listener.name, %address, "listening");
             let (drain, drained) = Drain::new();
             let id = self.ask.metrics.listener(listener.name.as_str());
             for (worker, socket) in workers.iter().zip(sockets) {
-                let (listener, drained) = (Arc::clone(&listener), drained.clone());
-                tell(worker, Command::Listen { listener, id, socket, drained });
+                let (listener, address, drained) = (Arc::clone(&listener), address.clone(), drained.clone());
+                tell(worker, Command::Listen { listener, address, id, socket, drained });
             }
             let file = SocketFile(address.clone());
             fronts.push(Front { settings: listener, address, drain, file });
@@ -272,6 +272,27 @@ impl Sockets for Fronts {
             pages.push(Page { pages: kind, bind, address, drain, _file: file });
         }
     }
+}
+
+/// Which front each listener of `config` has already (an index into `fronts`): the one of its name and address, else
+/// one of its address that no other has. Several may say port 0, and a listener may be renamed.
+fn pair(fronts: &[Front], config: &Config) -> Vec<Option<usize>> {
+    let mut is_free = vec![true; fronts.len()];
+    let mut claim = |is_it: &dyn Fn(&model::Listener) -> bool| {
+        let mut candidates = fronts.iter().zip(&is_free);
+        let index = candidates.position(|(front, is_free)| *is_free && is_it(&front.settings))?;
+        is_free[index] = false;
+        Some(index)
+    };
+    let mut paired: Vec<Option<usize>> = config
+        .listeners
+        .iter()
+        .map(|listener| claim(&|known| known.bind == listener.bind && known.name == listener.name))
+        .collect();
+    for (listener, front) in config.listeners.iter().zip(&mut paired) {
+        *front = front.or_else(|| claim(&|known| known.bind == listener.bind));
+    }
+    paired
 }
 
 impl Front {

@@ -25,6 +25,8 @@ use crate::upstream::connect::Io;
 
 /// How long a request head may take here.
 const HEAD: Duration = Duration::from_secs(5);
+/// How long a page may take altogether, with the time in which it is read.
+const PAGE: Duration = Duration::from_secs(15);
 /// How many connections are served at once; more wait.
 const CONNECTIONS: usize = 64;
 
@@ -109,10 +111,11 @@ async fn converse(io: Io, pages: Pages, ask: Arc<Ask>) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
-        .keep_alive(true)
+        // A connection is one page: who holds many open does not keep others out for long.
+        .keep_alive(false)
         .serve_connection(TokioIo::new(io), service);
-    // A scraper that goes away in between is nothing to tell.
-    let _ = connection.await;
+    // A scraper that goes away in between, or does not read, is nothing to tell.
+    let _ = tokio::time::timeout(PAGE, connection).await;
 }
 
 fn answer(request: &Request<Incoming>, by_network: bool, pages: Pages, ask: &Ask) -> Response<Full<Bytes>> {

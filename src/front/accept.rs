@@ -7,8 +7,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::mpsc;
+use tokio::task::unconstrained;
 use tracing::warn;
 
 use super::{Drained, Socket, connection};
@@ -31,6 +33,8 @@ pub enum Command {
     Listen {
         /// What is configured.
         listener: Arc<model::Listener>,
+        /// Where the socket listens, with the port that the kernel chose.
+        address: BindAddress,
         /// The listener's label.
         id: ListenerId,
         /// The worker's own socket.
@@ -39,7 +43,12 @@ pub enum Command {
         drained: Drained,
     },
     /// The settings of a listener changed; connections accepted from now on have them.
-    Update(Arc<model::Listener>),
+    Update {
+        /// Where its socket listens.
+        address: BindAddress,
+        /// What is configured.
+        listener: Arc<model::Listener>,
+    },
 }
 
 /// A worker's accept loops.
@@ -51,7 +60,7 @@ pub struct Acceptor {
 
 #[derive(Debug)]
 struct Accepting {
-    bind: BindAddress,
+    address: BindAddress,
     id: ListenerId,
     settings: RefCell<Arc<model::Listener>>,
 }
@@ -84,7 +93,7 @@ impl Acceptor {
 
     fn obey(&self, command: Command) {
         match command {
-            Command::Listen { listener, id, socket, drained } => {
+            Command::Listen { listener, address, id, socket, drained } => {
                 let listening = match socket {
                     Socket::Tcp(socket) => TcpListener::from_std(socket).map(Listening::Tcp),
                     Socket::Unix(socket) => UnixListener::from_std(socket).map(Listening::Unix),
@@ -96,14 +105,13 @@ impl Acceptor {
                         return;
                     }
                 };
-                let bind = listener.bind.clone();
-                let accepting = Rc::new(Accepting { bind, id, settings: RefCell::new(listener) });
-                self.listeners.borrow_mut().retain(|known| known.bind != accepting.bind);
+                let accepting = Rc::new(Accepting { address, id, settings: RefCell::new(listener) });
+                self.listeners.borrow_mut().retain(|known| known.address != accepting.address);
                 self.listeners.borrow_mut().push(Rc::clone(&accepting));
                 spawn(accept(Rc::clone(&self.worker), accepting, listening, drained));
             }
-            Command::Update(listener) => {
-                for accepting in self.listeners.borrow().iter().filter(|known| known.bind == listener.bind) {
+            Command::Update { address, listener } => {
+                for accepting in self.listeners.borrow().iter().filter(|known| known.address == address) {
                     accepting.settings.replace(Arc::clone(&listener));
                 }
             }
@@ -130,8 +138,12 @@ async fn accept(worker: Rc<Worker>, accepting: Rc<Accepting>, listening: Listeni
         }
     }
     // Who was let in by the kernel before the socket closes is served.
-    while let Some(Ok((io, peer))) = futures_util::FutureExt::now_or_never(listening.accept()) {
-        serve(&worker, &accepting, io, peer, &drained);
+    while let Some(accepted) = unconstrained(listening.accept()).now_or_never() {
+        match accepted {
+            Ok((io, peer)) => serve(&worker, &accepting, io, peer, &drained),
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(_) => break,
+        }
     }
 }
 

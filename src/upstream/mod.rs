@@ -97,6 +97,14 @@ impl Upstream {
         self.settings.endpoints.iter().any(|address| resolve::literal(address).is_none())
     }
 
+    /// Whether every configured address has an endpoint.
+    pub fn is_complete(&self) -> bool {
+        let endpoints = self.endpoints.load();
+        let has =
+            |address: &EndpointAddress| endpoints.iter().any(|resolved| resolved.configured == *address);
+        self.settings.endpoints.iter().all(has)
+    }
+
     /// Replaces the endpoints when they differ; true if they did.
     pub fn update(&self, endpoints: Vec<Resolved>) -> bool {
         if **self.endpoints.load() == endpoints {

@@ -4,10 +4,18 @@
 use std::sync::Weak;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tracing::{info, warn};
 
 use super::{Address, Resolved, Upstream};
 use crate::types::EndpointAddress;
+
+/// How long a look-up in the background may take.
+const LIMIT: Duration = Duration::from_secs(5);
+/// How soon a name that gave nothing is asked for again.
+const SOON: Duration = Duration::from_secs(1);
+/// … and how seldom, in the end.
+const LONGEST: Duration = Duration::from_mins(1);
 
 /// The endpoint of an address that needs no resolution, or `None` for a name.
 pub fn literal(address: &EndpointAddress) -> Option<Resolved> {
@@ -20,58 +28,68 @@ pub fn literal(address: &EndpointAddress) -> Option<Resolved> {
     Some(Resolved { address: resolved, configured: address.clone() })
 }
 
-/// Resolves every name of `upstream` once and updates its endpoints. Each look-up ends after `limit`.
-pub async fn refresh(upstream: &Upstream, limit: Duration) {
+/// Resolves every name of `upstream` once, all at the same time, and updates its endpoints. Each look-up ends after
+/// `limit`. False when one gave nothing.
+pub async fn refresh(upstream: &Upstream, limit: Duration) -> bool {
     let former = upstream.endpoints();
+    let look_ups = upstream.settings.endpoints.iter().map(|address| look_up(upstream, address, limit));
     let mut endpoints = Vec::with_capacity(former.len());
-    for address in &upstream.settings.endpoints {
-        if let Some(resolved) = literal(address) {
-            endpoints.push(resolved);
-            continue;
+    let mut is_complete = true;
+    for (address, found) in upstream.settings.endpoints.iter().zip(join_all(look_ups).await) {
+        if let Some(found) = found {
+            endpoints.extend(found);
+        } else {
+            is_complete = false;
+            endpoints.extend(former.iter().filter(|known| known.configured == *address).cloned());
         }
-        let EndpointAddress::Tcp { host, port } = address else { continue };
-        let found = tokio::time::timeout(limit, tokio::net::lookup_host((host.as_str(), *port))).await;
-        let failure = match found {
-            Ok(Ok(addresses)) => {
-                let mut addresses: Vec<_> = addresses.collect();
-                addresses.sort_unstable();
-                addresses.dedup();
-                endpoints.extend(
-                    addresses
-                        .into_iter()
-                        .map(|found| Resolved { address: Address::Tcp(found), configured: address.clone() }),
-                );
-                continue;
-            }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "the look-up took too long".to_owned(),
-        };
-        let kept: Vec<_> =
-            former.iter().filter(|resolved| resolved.configured == *address).cloned().collect();
-        warn!(
-            upstream = %upstream.settings.name,
-            endpoint = %address,
-            error = failure,
-            addresses_kept = kept.len(),
-            "endpoint name does not resolve"
-        );
-        endpoints.extend(kept);
     }
     if upstream.update(endpoints) {
-        info!(
-            upstream = %upstream.settings.name,
-            endpoints = upstream.endpoints().len(),
-            "endpoints resolved"
-        );
+        let endpoints = upstream.endpoints().len();
+        info!(upstream = %upstream.settings.name, endpoints, "endpoints resolved");
     }
+    is_complete
 }
 
-/// Refreshes `upstream` every `dns_refresh` until it is dropped.
+/// The endpoints behind `address`; `None`, and a line in the log, where its name does not resolve.
+async fn look_up(upstream: &Upstream, address: &EndpointAddress, limit: Duration) -> Option<Vec<Resolved>> {
+    if let Some(resolved) = literal(address) {
+        return Some(vec![resolved]);
+    }
+    let EndpointAddress::Tcp { host, port } = address else { return None };
+    let found = tokio::time::timeout(limit, tokio::net::lookup_host((host.as_str(), *port))).await;
+    let failure = match found {
+        Ok(Ok(addresses)) => {
+            let mut addresses: Vec<_> = addresses.collect();
+            addresses.sort_unstable();
+            addresses.dedup();
+            let resolved = |found| Resolved { address: Address::Tcp(found), configured: address.clone() };
+            return Some(addresses.into_iter().map(resolved).collect());
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "the look-up took too long".to_owned(),
+    };
+    warn!(
+        upstream = %upstream.settings.name,
+        endpoint = %address,
+        error = failure,
+        "endpoint name does not resolve; former addresses are kept"
+    );
+    None
+}
+
+/// Refreshes `upstream` every `dns_refresh` until it is dropped; sooner where a name gave nothing, and later and later
+/// while it goes on to give nothing.
 pub async fn keep_fresh(upstream: Weak<Upstream>) {
+    let mut soon = SOON;
     loop {
-        let Some(pause) = upstream.upgrade().map(|upstream| upstream.settings.dns_refresh) else { return };
-        tokio::time::sleep(pause).await;
+        let Some((pause, is_complete)) = upstream.upgrade().map(|upstream| {
+            let is_complete = upstream.is_complete();
+            (upstream.settings.dns_refresh, is_complete)
+        }) else {
+            return;
+        };
+        tokio::time::sleep(if is_complete { pause } else { soon.min(pause) }).await;
         let Some(upstream) = upstream.upgrade() else { return };
-        refresh(&upstream, Duration::from_secs(5)).await;
+        soon = if refresh(&upstream, LIMIT).await { SOON } else { (soon * 2).min(LONGEST) };
     }
 }

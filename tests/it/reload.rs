@@ -238,3 +238,28 @@ async fn upstream_that_goes_by_reload_then_its_connections_close_when_they_are_i
         .await;
     }
 }
+
+#[tokio::test]
+async fn listeners_whose_ports_the_kernel_chose_stay_apart_over_reloads() {
+    let text = |body: &str, first: &str, second: &str| {
+        format!(
+            "workers: 2\nlisteners: [{{ bind: 127.0.0.1:0, name: {first} }}, {{ bind: 127.0.0.1:0, name: {second} \
+             }}]\nroutes:\n  - {{ listeners: [a], respond: {{ body: 'a{body}' }} }}\n  - {{ listeners: [b], respond: \
+             {{ body: 'b{body}' }} }}\n"
+        )
+    };
+    let proxy = Proxy::start_whole(&text("1", "a", "b")).await;
+    let addresses = proxy.app.addresses();
+    assert_ne!(addresses[0], addresses[1]);
+    let client = reqwest::Client::new();
+    let rows = [("2", "a", "b"), ("3", "b", "a"), ("4", "a", "b")];
+    for (body, first, second) in rows {
+        proxy.replace(&text(body, first, second)).await;
+        for (address, name) in addresses.iter().zip(["a", "b"]) {
+            let url = format!("http://{}/", crate::support::proxy::tcp(address));
+            let answer = client.get(url).send().await.unwrap().text().await.unwrap();
+            assert_eq!(answer, format!("{name}{body}"), "{first} before {second}");
+        }
+    }
+    assert_eq!(proxy.app.addresses(), addresses);
+}
