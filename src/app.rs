@@ -1,5 +1,7 @@
 //! The composition root: the only place that starts threads and wires channels. What each part does stands with it.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -221,6 +223,11 @@ impl Sockets for Fronts {
         for (pages, address) in wanted_pages(config) {
             if !bound.pages.iter().any(|page| page.pages == pages && page.bind == *address) {
                 let (sockets, bound_to) = bind::bind(address, 1).map_err(|error| error.to_string())?;
+                if let BindAddress::Unix(path) = address {
+                    // For this user alone.
+                    std::fs::set_permissions(path, Permissions::from_mode(0o600))
+                        .map_err(|error| format!("the rights of {address} cannot be set: {error}"))?;
+                }
                 let sockets = sockets.into_iter();
                 prepared
                     .pages

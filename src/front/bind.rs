@@ -27,7 +27,7 @@ pub enum Socket {
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Somebody listens there already.
-    #[error("{0} is in use by another process; stop it, or choose another address")]
+    #[error("{0} is in use by another process, or otherwise by this one; stop it, or choose another address")]
     InUse(BindAddress),
     /// The system says no.
     #[error("cannot listen on {address}: {source}{}", remedy(.source))]

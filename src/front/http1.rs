@@ -53,6 +53,8 @@ pub(super) async fn serve(
         .max_headers(MAX_FIELDS)
         .max_header_size(max_header)
         .header_read_timeout(None)
+        // A client that closes its side has gone: its request is given up at once, and costs the upstream nothing.
+        .half_close(false)
         .serve_connection(TokioIo::new(io), service);
     let mut waiting = drained;
     let mut end = pin!(waiting.wanted());

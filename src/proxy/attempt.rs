@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use http::header::HOST;
+use http::header::{CONNECTION, HOST, TE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Uri, Version};
 use tokio::time::Instant;
@@ -128,7 +128,12 @@ fn address(
             if uri.authority().is_some() || uri.path_and_query() != Some(target) {
                 *request.uri_mut() = Uri::from(target.clone());
             }
-            request.headers_mut().insert(HOST, host.clone());
+            let headers = request.headers_mut();
+            headers.insert(HOST, host.clone());
+            if headers.contains_key(TE) {
+                // What we say of this hop alone (RFC 9110 §10.1.4).
+                headers.insert(CONNECTION, HeaderValue::from_static("te"));
+            }
         }
         Protocol::Http2 => {
             *request.version_mut() = Version::HTTP_2;
@@ -139,6 +144,7 @@ fn address(
                 .path_and_query(target.clone())
                 .build()?;
             request.headers_mut().remove(HOST);
+            request.headers_mut().remove(CONNECTION);
         }
     }
     Ok(())

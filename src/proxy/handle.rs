@@ -196,6 +196,10 @@ impl Phases<'_> {
         } else {
             Upload::new(body, limit, settings.body_timeout)
         };
+        let serving = Rc::clone(self.serving);
+        let body = body.filtering(move |trailers| {
+            headers::strip_request_trailers(trailers, &serving.snapshot.routing_headers);
+        });
         let plan = attempt::Plan {
             attempts: entry.route.attempts,
             target,

@@ -5,8 +5,8 @@ use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-    TRANSFER_ENCODING, UPGRADE, VIA,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, SET_COOKIE, TE, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Version, request};
 
@@ -77,6 +77,25 @@ pub fn strip_identities(headers: &mut HeaderMap, routing: &RoutingHeaders, trust
             headers.remove(name);
         }
     }
+}
+
+/// Removes from trailers what belongs into a head alone (RFC 9110 §6.5.1), and `names`: what was settled by the head is
+/// not to be said again behind it.
+pub fn strip_trailers<'a>(trailers: &mut HeaderMap, names: impl IntoIterator<Item = &'a HeaderName>) {
+    strip_hop_by_hop(trailers);
+    for name in [TE, HOST, CONTENT_LENGTH, AUTHORIZATION, COOKIE, SET_COOKIE, FORWARDED, VIA] {
+        trailers.remove(name);
+    }
+    for name in names {
+        trailers.remove(name);
+    }
+}
+
+/// The same for a request: identities count in no trailer, whoever sends it.
+pub fn strip_request_trailers(trailers: &mut HeaderMap, routing: &RoutingHeaders) {
+    strip_identities(trailers, routing, false);
+    strip_trailers(trailers, routing.override_headers());
+    strip_trailers(trailers, &[X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST, X_REQUEST_ID]);
 }
 
 /// The address of the client: the peer's, or, where the peer is trusted to forward, the last one in

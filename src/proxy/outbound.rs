@@ -10,6 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
 use super::Failure;
+use super::headers::strip_trailers;
 use super::record::Record;
 use crate::telemetry::Cause;
 use crate::upstream::local::Lease;
@@ -99,6 +100,14 @@ impl Stream {
                 if let (Some(data), Some(record)) = (frame.data_ref(), &mut self.record) {
                     record.response_bytes += data.len() as u64;
                 }
+                let frame = match (frame.into_trailers(), &self.record) {
+                    (Ok(mut trailers), Some(record)) => {
+                        strip_trailers(&mut trailers, record.routing_headers().ours());
+                        Frame::trailers(trailers)
+                    }
+                    (Ok(trailers), None) => Frame::trailers(trailers),
+                    (Err(frame), _) => frame,
+                };
                 if frame.is_trailers() || self.body.is_end_stream() {
                     self.finish(None);
                 }

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::Failure;
 use super::worker::Serving;
 use crate::logic::split::{Assignment, Reason};
+use crate::state::RoutingHeaders;
 use crate::telemetry::{self, Cause, TargetId};
 use crate::upstream::UploadState;
 
@@ -95,6 +96,11 @@ impl Record {
     /// Keeps the head's fields for the access log; called only where it is on.
     pub fn keep(&mut self, head: Head) {
         self.head = Some(Box::new(head));
+    }
+
+    /// The headers that carry identity, in the snapshot that serves this request.
+    pub fn routing_headers(&self) -> &RoutingHeaders {
+        &self.serving.snapshot.routing_headers
     }
 
     /// When the request began.

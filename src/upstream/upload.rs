@@ -1,6 +1,7 @@
 //! The request body on its way to the endpoint: counted, limited in size, and given up when the client stands still.
 
 use std::cell::Cell;
+use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
@@ -72,11 +74,21 @@ pub struct Upload {
     /// Taken when the body has been asked for.
     expectation: Option<Box<Expectation>>,
     state: Rc<UploadState>,
+    trailers: Option<TrailerFilter>,
     limit: Option<u64>,
     stall: Duration,
     /// Armed the first time the client makes us wait; moved on lazily, when it fires.
     timer: Option<Pin<Box<Sleep>>>,
     waiting_since: Option<Instant>,
+}
+
+/// What is done to trailers before they are passed on.
+struct TrailerFilter(Box<dyn Fn(&mut HeaderMap)>);
+
+impl fmt::Debug for TrailerFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TrailerFilter(..)")
+    }
 }
 
 /// A request body that ended early.
@@ -108,7 +120,17 @@ impl Upload {
             asked: expectation.as_ref().map(|expectation| expectation.asked()),
             ..UploadState::default()
         };
-        Self { body, expectation, state: Rc::new(state), limit, stall, timer: None, waiting_since: None }
+        let state = Rc::new(state);
+        Self { body, expectation, state, trailers: None, limit, stall, timer: None, waiting_since: None }
+    }
+
+    /// The same, with `filter` applied to the trailers. Nothing is kept where there is no body.
+    #[must_use]
+    pub fn filtering(mut self, filter: impl Fn(&mut HeaderMap) + 'static) -> Self {
+        if !self.body.is_end_stream() {
+            self.trailers = Some(TrailerFilter(Box::new(filter)));
+        }
+        self
     }
 
     /// The state that others may watch.
@@ -177,6 +199,14 @@ impl Body for Upload {
                 if frame.is_trailers() || this.body.is_end_stream() {
                     this.state.done.set(true);
                 }
+                let frame = match (frame.into_trailers(), &this.trailers) {
+                    (Ok(mut trailers), Some(TrailerFilter(filter))) => {
+                        filter(&mut trailers);
+                        Frame::trailers(trailers)
+                    }
+                    (Ok(trailers), None) => Frame::trailers(trailers),
+                    (Err(frame), _) => frame,
+                };
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
