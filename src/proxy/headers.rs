@@ -94,8 +94,8 @@ pub fn strip_trailers<'a>(trailers: &mut HeaderMap, names: impl IntoIterator<Ite
 /// The same for a request: identities count in no trailer, whoever sends it.
 pub fn strip_request_trailers(trailers: &mut HeaderMap, routing: &RoutingHeaders) {
     strip_identities(trailers, routing, false);
-    strip_trailers(trailers, routing.override_headers());
-    strip_trailers(trailers, &[X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST, X_REQUEST_ID]);
+    let said_by_us = [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST, X_REQUEST_ID];
+    strip_trailers(trailers, routing.override_headers().iter().chain(&said_by_us));
 }
 
 /// The address of the client: the peer's, or, where the peer is trusted to forward, the last one in

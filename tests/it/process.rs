@@ -1,93 +1,20 @@
 //! The proxy as a process: how it starts, what it says when it cannot, and how it ends.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::support::process::Process;
 use crate::support::raw::{Client, Scripted, status};
 use crate::support::{PATIENCE, Upstream, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use weir::app::App;
 
-/// A proxy as a process of its own; ended when dropped.
-struct Process {
-    child: Child,
-    address: SocketAddr,
-    log: std::sync::mpsc::Receiver<String>,
-    folder: tempfile::TempDir,
-}
-
-impl Process {
-    fn start(rest: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("weir.yaml");
-        std::fs::write(&path, format!("workers: 2\nlisteners: [{{ bind: 127.0.0.1:0 }}]\n{rest}")).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_weir"))
-            .args(["run", "--config"])
-            .arg(&path)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let (said, log) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                // The test may be over.
-                let _ = said.send(line);
-            }
-        });
-        let address = loop {
-            let line = log.recv_timeout(PATIENCE).expect("the proxy says where it listens");
-            if let Some((_, address)) = line.split_once("address=") {
-                break address.trim().parse().unwrap();
-            }
-        };
-        Self { child, address, log, folder }
-    }
-
-    fn signal(&self, name: &str) {
-        let sent =
-            Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
-    }
-
-    async fn says(&self, text: &str) -> String {
-        let saying = async {
-            loop {
-                match self.log.try_recv() {
-                    Ok(line) if line.contains(text) => return line,
-                    Ok(_) => {}
-                    Err(std::sync::mpsc::TryRecvError::Empty) => {
-                        tokio::time::sleep(Duration::from_millis(5)).await;
-                    }
-                    Err(std::sync::mpsc::TryRecvError::Disconnected) => {
-                        panic!("ended without saying {text:?}");
-                    }
-                }
-            }
-        };
-        tokio::time::timeout(PATIENCE, saying).await.unwrap_or_else(|_| panic!("never said {text:?}"))
-    }
-
-    /// Waits for the end; its exit code.
-    async fn code(&mut self) -> Option<i32> {
-        for _ in 0..4000 {
-            if let Some(ended) = self.child.try_wait().unwrap() {
-                return ended.code();
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        panic!("did not end");
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// A process with two workers, one listener, and `rest`.
+fn start(rest: &str) -> Process {
+    Process::start(&format!("workers: 2\nlisteners: [{{ bind: 127.0.0.1:0 }}]\n{rest}"))
 }
 
 fn to(address: SocketAddr) -> String {
@@ -123,7 +50,7 @@ async fn half_answered(address: SocketAddr) -> Client {
 #[tokio::test]
 async fn sigterm_finishes_what_is_in_flight_and_takes_nothing_new() {
     let (upstream, go) = slow().await;
-    let mut process = Process::start(&to(upstream.address));
+    let mut process = start(&to(upstream.address));
     let mut client = half_answered(process.address).await;
     process.signal("TERM");
     process.says("finishing").await;
@@ -140,7 +67,7 @@ async fn sigterm_finishes_what_is_in_flight_and_takes_nothing_new() {
 #[tokio::test]
 async fn second_sigterm_ends_at_once() {
     let (upstream, _go) = slow().await;
-    let mut process = Process::start(&to(upstream.address));
+    let mut process = start(&to(upstream.address));
     let _client = half_answered(process.address).await;
     process.signal("TERM");
     process.says("finishing").await;
@@ -154,7 +81,7 @@ async fn second_sigterm_ends_at_once() {
 #[tokio::test]
 async fn deadline_of_the_shutdown_ends_what_is_still_in_flight() {
     let (upstream, _go) = slow().await;
-    let mut process = Process::start(&format!("shutdown_timeout: 200ms\n{}", to(upstream.address)));
+    let mut process = start(&format!("shutdown_timeout: 200ms\n{}", to(upstream.address)));
     let mut client = half_answered(process.address).await;
     process.signal("TERM");
     process.says("in flight: the time was over").await;
@@ -165,7 +92,7 @@ async fn deadline_of_the_shutdown_ends_what_is_still_in_flight() {
 #[tokio::test]
 async fn sighup_reads_the_files_again() {
     let upstream = Upstream::named("one").await;
-    let process = Process::start(&to(upstream.address));
+    let process = start(&to(upstream.address));
     process.signal("HUP");
     let line = process.says("configuration applied").await;
     assert!(line.contains("signal"), "{line}");
@@ -177,7 +104,7 @@ async fn sighup_reads_the_files_again() {
 #[tokio::test]
 async fn sigterm_ends_even_while_a_reading_hangs() {
     let upstream = Upstream::named("one").await;
-    let mut process = Process::start(&to(upstream.address));
+    let mut process = start(&to(upstream.address));
     // A pipe that has a writer who says nothing: reading it takes for ever.
     let pipe = process.folder.path().join("pipe");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
@@ -222,7 +149,7 @@ async fn socket_of_a_successor_stays_when_the_former_process_has_finished() {
 #[tokio::test]
 async fn start_that_cannot_be_says_why_and_what_to_do() {
     let upstream = Upstream::named("one").await;
-    let running = Process::start(&to(upstream.address));
+    let running = start(&to(upstream.address));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("weir.yaml");
     let rest = to(upstream.address);

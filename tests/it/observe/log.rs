@@ -174,15 +174,7 @@ async fn request_that_is_refused_before_its_route_is_known_has_a_line_too() {
 
 #[tokio::test]
 async fn time_is_that_of_the_request_s_arrival() {
-    let (open, gate) = tokio::sync::watch::channel(false);
-    let upstream = Upstream::answering(move |_| {
-        let mut gate = gate.clone();
-        async move {
-            let _ = gate.wait_for(|open| *open).await;
-            http::Response::new(crate::support::upstream::full("at last"))
-        }
-    })
-    .await;
+    let (upstream, open) = Upstream::gated().await;
     let proxy = Proxy::start(&format!(
         "access_log: {{ path: access.log }}\nupstreams: {{ one: {{ endpoints: ['{}'] }} }}\nroutes: [{{ upstream: one }}]\n",
         upstream.address

@@ -182,15 +182,7 @@ async fn bad_edit_shows_where_it_is_wrong_while_the_former_one_serves() {
 
 #[tokio::test]
 async fn proxy_that_drains_is_alive_and_not_ready() {
-    let (open, gate) = tokio::sync::watch::channel(false);
-    let upstream = Upstream::answering(move |_| {
-        let mut gate = gate.clone();
-        async move {
-            let _ = gate.wait_for(|open| *open).await;
-            http::Response::new(crate::support::upstream::full("at last"))
-        }
-    })
-    .await;
+    let (upstream, open) = Upstream::gated().await;
     let proxy = Proxy::start(&format!(
         "upstreams: {{ one: {{ endpoints: ['{}'] }} }}\nroutes: [{{ upstream: one }}]\n",
         upstream.address

@@ -3,19 +3,27 @@
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::{PATIENCE, until};
+
 /// `weir run` on a configuration of its own. It is killed when dropped.
 pub struct Process {
-    child: Child,
+    /// The process.
+    pub child: Child,
     /// Where the first listener listens.
     pub address: SocketAddr,
-    _folder: TempDir,
+    /// The folder that holds the configuration, `weir.yaml`.
+    pub folder: TempDir,
+    log: Mutex<Receiver<String>>,
 }
 
 impl Process {
-    /// Runs the binary on `text`, which has one listener, and waits until it listens.
+    /// Runs the binary on `text` and waits until its first listener listens.
     pub fn start(text: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("weir.yaml");
@@ -27,20 +35,49 @@ impl Process {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut told = String::new();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (said, log) = channel();
+        // Whoever does not read a pipe stops its writer.
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                // The test may be over.
+                let _ = said.send(line);
+            }
+        });
         let address = loop {
-            let line = lines.next().unwrap_or_else(|| panic!("it ended: {told}")).unwrap();
+            let line = log.recv_timeout(PATIENCE).expect("it says where it listens");
             if let Some((_, rest)) =
                 line.split_once("listening").and_then(|(_, rest)| rest.split_once("address="))
             {
                 break rest.split_whitespace().next().unwrap().parse().unwrap();
             }
-            told.push_str(&line);
         };
-        // Whoever does not read a pipe stops its writer.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, address, _folder: folder }
+        Self { child, address, folder, log: Mutex::new(log) }
+    }
+
+    /// Sends the signal called `name`.
+    pub fn signal(&self, name: &str) {
+        let sent =
+            Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for a line of the log that contains `text`.
+    pub async fn says(&self, text: &str) -> String {
+        until(text, || async {
+            match self.log.lock().unwrap().recv_timeout(Duration::ZERO) {
+                Ok(line) => line.contains(text).then_some(line),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => panic!("ended without saying {text:?}"),
+            }
+        })
+        .await
+    }
+
+    /// Waits for the end; its exit code.
+    pub async fn code(&mut self) -> Option<i32> {
+        let child = Mutex::new(&mut self.child);
+        until("it ends", || async { child.lock().unwrap().try_wait().unwrap() }).await.code()
     }
 
     /// The most memory it ever had, in bytes.

@@ -16,6 +16,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// A response body.
@@ -75,6 +76,21 @@ impl Upstream {
     {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         Self::on(listener, Arc::new(move |request| Box::pin(handler(request)) as Answer))
+    }
+
+    /// Answers every request with `at last`, but not before the sender says `true`.
+    pub async fn gated() -> (Self, watch::Sender<bool>) {
+        let (open, gate) = watch::channel(false);
+        let upstream = Self::answering(move |_| {
+            let mut gate = gate.clone();
+            async move {
+                // A sender that is gone opens too.
+                let _ = gate.wait_for(|open| *open).await;
+                Response::new(full("at last"))
+            }
+        })
+        .await;
+        (upstream, open)
     }
 
     /// Answers every request at `address` with an empty body.
