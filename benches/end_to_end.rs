@@ -92,6 +92,7 @@ fn end_to_end(criterion: &mut Criterion) {
                 bencher.iter(|| {
                     number += 1;
                     runtime.block_on(async {
+                        send.ready().await.unwrap();
                         let response = send.send_request(request(address, number)).await.unwrap();
                         assert_eq!(response.into_body().collect().await.unwrap().to_bytes().len(), size);
                     });
@@ -111,6 +112,7 @@ fn end_to_end(criterion: &mut Criterion) {
             bencher.iter(|| {
                 number += 1;
                 runtime.block_on(async {
+                    send.ready().await.unwrap();
                     let response = send.send_request(request(proxied, number)).await.unwrap();
                     assert_eq!(response.into_body().collect().await.unwrap().to_bytes().len(), size);
                 });
