@@ -20,6 +20,7 @@
 pub mod types;
 
 pub mod logic;
+pub mod wire;
 
 pub mod config;
 pub mod telemetry;

@@ -1,0 +1,76 @@
+//! Where a body ends (RFC 9112 §6.3). A message that could be read in two ways is refused.
+
+use http::{Method, StatusCode, Version};
+
+use super::{Fields, Known, RequestHead, ResponseHead};
+
+/// How the end of a body is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    /// After so many bytes; 0 where there is no body.
+    Exact(u64),
+    /// By the last chunk.
+    Chunked,
+    /// By the end of the connection.
+    UntilClose,
+}
+
+/// A head that says two things of its body's end, or something that is not understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the framing of the body is ambiguous")]
+pub struct FramingError;
+
+impl Length {
+    /// Where the body of a request ends.
+    ///
+    /// # Errors
+    /// [`FramingError`], after which nothing on the connection can be trusted.
+    pub fn of_request(head: &RequestHead) -> Result<Self, FramingError> {
+        Ok(declared(&head.fields, head.version)?.unwrap_or(Self::Exact(0)))
+    }
+
+    /// Where the body of the response to a request by `method` ends.
+    ///
+    /// # Errors
+    /// [`FramingError`], after which nothing on the connection can be trusted.
+    pub fn of_response(head: &ResponseHead, method: &Method) -> Result<Self, FramingError> {
+        let declared = declared(&head.fields, head.version)?;
+        let is_bodiless = head.status.is_informational()
+            || head.status == StatusCode::NO_CONTENT
+            || head.status == StatusCode::NOT_MODIFIED
+            || method == Method::HEAD;
+        Ok(if is_bodiless { Self::Exact(0) } else { declared.unwrap_or(Self::UntilClose) })
+    }
+}
+
+/// What the fields say: one length, or one coding that is `chunked`, and never both.
+fn declared(fields: &Fields, version: Version) -> Result<Option<Length>, FramingError> {
+    let mut codings = fields.all(Known::TransferEncoding);
+    let mut lengths = fields.all(Known::ContentLength);
+    match (codings.next(), lengths.next()) {
+        (None, None) => Ok(None),
+        (None, Some(length)) if lengths.next().is_none() => {
+            Ok(Some(Length::Exact(number(length).ok_or(FramingError)?)))
+        }
+        // HTTP/1.0 knows no codings: somebody on the way did not understand what it passed on.
+        (Some(coding), None)
+            if codings.next().is_none()
+                && version != Version::HTTP_10
+                && coding.eq_ignore_ascii_case(b"chunked") =>
+        {
+            Ok(Some(Length::Chunked))
+        }
+        _ => Err(FramingError),
+    }
+}
+
+/// Digits and nothing else, below 2^64.
+fn number(text: &[u8]) -> Option<u64> {
+    if text.is_empty() || text.len() > 20 {
+        return None;
+    }
+    text.iter().try_fold(0_u64, |number, byte| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    })
+}

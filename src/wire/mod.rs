@@ -1,0 +1,41 @@
+//! HTTP/1 messages as bytes and back, without sockets or clocks: heads whose fields stay where they were read, where a
+//! body ends, and chunks. RFC 9112 to the letter: what two parsers could read differently is refused, never guessed.
+//!
+//! Reading order: [`known`] (the names that the proxy itself reads), [`fields`] (header fields of any protocol),
+//! [`request`] and [`response`] (heads), `lines` (what both have in common), [`framing`] (where a body ends),
+//! [`chunked`]. What a message means is not known here; sockets are `net`'s.
+
+pub mod chunked;
+pub mod fields;
+pub mod framing;
+pub mod known;
+mod lines;
+pub mod request;
+pub mod response;
+
+pub use chunked::Chunked;
+pub use fields::{Fields, Name};
+pub use framing::{FramingError, Length};
+pub use known::Known;
+pub use request::RequestHead;
+pub use response::ResponseHead;
+
+/// The most fields of a head or of trailers.
+pub const MAX_FIELDS: usize = 128;
+
+/// Why bytes are no head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum HeadError {
+    /// Not as RFC 9112 says.
+    #[error("the head is malformed")]
+    Malformed,
+    /// The target is none of the forms that a request may have.
+    #[error("the request target is malformed")]
+    Target,
+    /// Another major version of HTTP.
+    #[error("the version of HTTP is not supported")]
+    Version,
+    /// More than [`MAX_FIELDS`] fields.
+    #[error("the head has more than {MAX_FIELDS} fields")]
+    TooManyFields,
+}
