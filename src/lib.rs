@@ -25,6 +25,7 @@ pub mod wire;
 pub mod config;
 pub mod telemetry;
 
+pub mod net;
 pub mod upstream;
 
 pub mod state;

@@ -8,7 +8,7 @@ use crate::lexer::{Named, paths, tokens, without_tests};
 const FLOORS: &[&[&str]] = &[
     &["types"],
     &["logic", "wire"],
-    &["config", "telemetry"],
+    &["config", "telemetry", "net"],
     &["upstream"],
     &["state"],
     &["proxy", "control"],

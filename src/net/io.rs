@@ -1,0 +1,127 @@
+//! A connection's socket: TCP or Unix. Reading and writing never wait; who waits asks for readiness first, so that
+//! nobody holds a buffer while nothing comes.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// A connection's bytes: TCP or Unix socket.
+#[derive(Debug)]
+pub enum Io {
+    /// TCP.
+    Tcp(TcpStream),
+    /// A Unix socket.
+    Unix(UnixStream),
+}
+
+macro_rules! each {
+    ($io:expr, $stream:ident => $call:expr) => {
+        match $io {
+            Io::Tcp($stream) => $call,
+            Io::Unix($stream) => $call,
+        }
+    };
+}
+
+impl Io {
+    /// Waits until there may be something to read, or the end.
+    ///
+    /// # Errors
+    /// Where the runtime is going down.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, stream => stream.poll_read_ready(cx))
+    }
+
+    /// Waits until something may be written.
+    ///
+    /// # Errors
+    /// Where the runtime is going down.
+    pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, stream => stream.poll_write_ready(cx))
+    }
+
+    /// Reads what is there; 0 is the end. Costs no system call where it is known that nothing is there.
+    ///
+    /// # Errors
+    /// `WouldBlock` where nothing is there; else what the system says.
+    pub fn read(&self, into: &mut [u8]) -> io::Result<usize> {
+        each!(self, stream => stream.try_read(into))
+    }
+
+    /// Writes what can be taken now.
+    ///
+    /// # Errors
+    /// `WouldBlock` where nothing is taken; else what the system says.
+    pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        each!(self, stream => stream.try_write(bytes))
+    }
+
+    /// Writes of both what can be taken now, in one system call.
+    ///
+    /// # Errors
+    /// As of [`Io::write`].
+    pub fn write_both(&self, first: &[u8], second: &[u8]) -> io::Result<usize> {
+        match (first, second) {
+            (first, []) => self.write(first),
+            ([], second) => self.write(second),
+            _ => {
+                let both = [IoSlice::new(first), IoSlice::new(second)];
+                each!(self, stream => stream.try_write_vectored(&both))
+            }
+        }
+    }
+
+    /// Says that nothing more will be written.
+    pub fn end(&self) {
+        let how = std::net::Shutdown::Write;
+        // One that is gone already needs it not.
+        let _ = match self {
+            Self::Tcp(stream) => socket2::SockRef::from(stream).shutdown(how),
+            Self::Unix(stream) => socket2::SockRef::from(stream).shutdown(how),
+        };
+    }
+
+    /// Lets the peer see a reset, and not an orderly end, when this is dropped. A Unix socket has no reset.
+    pub fn reset_on_close(&self) {
+        if let Self::Tcp(stream) = self {
+            // One that is gone already needs none.
+            let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        }
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        each!(self.get_mut(), stream => Pin::new(stream).poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        each!(self.get_mut(), stream => Pin::new(stream).poll_write(cx, buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        each!(self.get_mut(), stream => Pin::new(stream).poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self.get_mut(), stream => Pin::new(stream).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self.get_mut(), stream => Pin::new(stream).poll_shutdown(cx))
+    }
+}

@@ -1,0 +1,162 @@
+//! A message on its way out: a head that is ready-made, and a body that streams behind it. In the common case all of it
+//! goes in one write.
+
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use super::{Fill, Io, Source};
+use crate::wire::chunked::{last_chunk, size_line};
+
+/// A piece of a body that is copied behind what waits, so that one write takes both.
+const COPIED: usize = 4 * 1024;
+
+/// So much may wait before it is written.
+const GATHERED: usize = 16 * 1024;
+
+/// How the end of the body is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coding {
+    /// By the head, or by the end of the connection.
+    Plain,
+    /// By the last chunk.
+    Chunked,
+}
+
+/// Why a message did not get out.
+#[derive(Debug)]
+pub enum TransferError<E> {
+    /// The body broke off.
+    Source(E),
+    /// The peer takes no more.
+    Io(io::Error),
+}
+
+/// A message on its way out.
+#[derive(Debug)]
+pub struct Transfer<S> {
+    /// What was made and is not written yet, from `at` on.
+    out: Vec<u8>,
+    at: usize,
+    coding: Coding,
+    /// What is left of the chunk that was begun.
+    open: usize,
+    /// `None` once it has ended.
+    source: Option<S>,
+    written: u64,
+    is_held_up: bool,
+}
+
+impl<S: Source> Transfer<S> {
+    /// A message whose head is in `head`; `source` is its body, if it has one.
+    pub fn new(head: Vec<u8>, coding: Coding, source: Option<S>) -> Self {
+        Self { out: head, at: 0, coding, open: 0, source, written: 0, is_held_up: false }
+    }
+
+    /// How many bytes were written so far.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Whether it waits for the peer to take bytes, and not for the body.
+    pub fn is_held_up(&self) -> bool {
+        self.is_held_up
+    }
+
+    /// Writes until all of it is written.
+    ///
+    /// # Errors
+    /// [`TransferError`]; what came before the body broke off has been written as far as the peer takes it at once.
+    pub fn poll(&mut self, cx: &mut Context<'_>, io: &Io) -> Poll<Result<(), TransferError<S::Error>>> {
+        self.is_held_up = false;
+        loop {
+            let has_data = match self.gather(cx) {
+                Ok(has_data) => has_data,
+                Err(error) => {
+                    // Best effort: the peer learns from what follows that it was not the whole.
+                    let _ = io.write(&self.out[self.at..]);
+                    return Poll::Ready(Err(TransferError::Source(error)));
+                }
+            };
+            let waiting = &self.out[self.at..];
+            let taken = match &self.source {
+                Some(source) if has_data => source.with_data(|data| {
+                    let here = if self.coding == Coding::Chunked { self.open } else { data.len() };
+                    io.write_both(waiting, &data[..here.min(data.len())])
+                }),
+                _ if !waiting.is_empty() => io.write(waiting),
+                None => return Poll::Ready(Ok(())),
+                Some(_) => return Poll::Pending,
+            };
+            match taken {
+                Ok(taken) => self.taken(taken),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.is_held_up = true;
+                    if let Err(error) = ready!(io.poll_writable(cx)) {
+                        return Poll::Ready(Err(TransferError::Io(error)));
+                    }
+                    self.is_held_up = false;
+                }
+                Err(error) => return Poll::Ready(Err(TransferError::Io(error))),
+            }
+        }
+    }
+
+    /// Looks what the body has, and copies what is small; whether there is more, too large to be copied.
+    fn gather(&mut self, cx: &mut Context<'_>) -> Result<bool, S::Error> {
+        while let Some(source) = &mut self.source
+            && self.out.len() - self.at < GATHERED
+        {
+            match source.poll_fill(cx) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Ready(Ok(Fill::End(trailers))) => {
+                    if self.coding == Coding::Chunked {
+                        last_chunk(trailers.as_ref(), &mut self.out);
+                    }
+                    self.source = None;
+                }
+                Poll::Ready(Ok(Fill::Data)) => {
+                    let out = &mut self.out;
+                    let length = source.with_data(<[u8]>::len);
+                    if self.coding == Coding::Chunked && self.open == 0 {
+                        size_line(length, out);
+                        self.open = length;
+                    }
+                    if length > COPIED {
+                        return Ok(true);
+                    }
+                    source.with_data(|data| out.extend_from_slice(data));
+                    self.used(length);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// So many bytes of what waits and of the data behind it were written.
+    fn taken(&mut self, taken: usize) {
+        self.written += taken as u64;
+        let waiting = self.out.len() - self.at;
+        if taken < waiting {
+            self.at += taken;
+            return;
+        }
+        self.out.clear();
+        self.at = 0;
+        if taken > waiting {
+            self.used(taken - waiting);
+        }
+    }
+
+    fn used(&mut self, count: usize) {
+        if let Some(source) = &mut self.source {
+            source.consume(count);
+        }
+        if self.coding == Coding::Chunked {
+            self.open -= count.min(self.open);
+            if self.open == 0 {
+                self.out.extend_from_slice(b"\r\n");
+            }
+        }
+    }
+}
