@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::Scheme;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use indexmap::IndexMap;
 
 use crate::logic::balance::Policy;
 use crate::logic::route::RouteMatch;
 use crate::logic::split::Split;
 use crate::types::{BindAddress, ByteSize, EndpointAddress, IpSet, ListenerName, RouteName, UpstreamName};
+use crate::wire::Fields;
 
 /// A whole configuration.
 #[derive(Debug, Clone)]
@@ -243,16 +244,16 @@ impl HeaderChanges {
         self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
     }
 
-    /// Applies the changes to `headers`.
-    pub fn apply(&self, headers: &mut HeaderMap) {
+    /// Applies the changes to `fields`.
+    pub fn apply(&self, fields: &mut Fields) {
         for name in &self.remove {
-            headers.remove(name);
+            fields.remove(name);
         }
         for (name, value) in &self.set {
-            headers.insert(name, value.clone());
+            fields.set(name, value.as_bytes());
         }
         for (name, value) in &self.add {
-            headers.append(name, value.clone());
+            fields.append(name, value.as_bytes());
         }
     }
 }

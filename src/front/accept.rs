@@ -15,6 +15,7 @@ use tracing::warn;
 
 use super::{Drained, Socket, connection};
 use crate::config::model;
+use crate::proxy::peer::Peer;
 use crate::proxy::{Downstream, Worker};
 use crate::telemetry::{DownstreamEvent, ListenerId};
 use crate::types::BindAddress;
@@ -150,7 +151,7 @@ async fn accept(worker: Rc<Worker>, accepting: Rc<Accepting>, listening: Listeni
 fn serve(worker: &Rc<Worker>, accepting: &Rc<Accepting>, io: Io, peer: IpAddr, drained: &Drained) {
     let listener = Arc::clone(&accepting.settings.borrow());
     let id = accepting.id;
-    let downstream = Downstream { listener, id, peer, secure: false };
+    let downstream = Downstream { listener, id, peer: Peer::new(peer), secure: false };
     let (worker, drained) = (Rc::clone(worker), drained.clone());
     let open = Open::new(&worker, id);
     spawn(async move {

@@ -6,9 +6,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::Request;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -18,8 +20,9 @@ use tokio::time::{Instant, sleep_until};
 use super::Drained;
 use super::connection::{Clock, Rewound, Waiting};
 use super::guard::Guard;
-use crate::proxy::{Downstream, Failure, Outbound, OutboundError, Worker, handle};
+use crate::proxy::{self, Downstream, Failure, Outbound, OutboundError, Worker, handle};
 use crate::upstream::Inbound;
+use crate::wire::{Fields, RequestHead};
 
 /// The most header fields of a request.
 const MAX_FIELDS: usize = 128;
@@ -44,8 +47,8 @@ pub(super) async fn serve(
             clock.begin(request.version(), !request.body().is_end_stream());
             let (worker, downstream, clock) = (Rc::clone(&worker), Rc::clone(&listener), Rc::clone(&clock));
             async move {
-                let response = handle(&worker, &downstream, request.map(Inbound::from), None).await;
-                Ok::<_, Infallible>(response.map(|body| Timed { body, clock }))
+                let response = handle(&worker, &downstream, taken(request), None).await;
+                Ok::<_, Infallible>(given(response, clock))
             }
         })
     };
@@ -103,6 +106,31 @@ pub(super) async fn serve(
         let _ = io.write_all(header_timeout().as_bytes()).await;
         let _ = io.shutdown().await;
     }
+}
+
+/// The request as the proxy has it.
+fn taken(request: Request<Incoming>) -> proxy::Request {
+    let (head, body) = request.into_parts();
+    let fields = Fields::from(&head.headers);
+    let head = RequestHead::new(head.method, &head.uri, head.version, fields);
+    proxy::Request { head, body: Inbound::from(body) }
+}
+
+/// The response as hyper has it.
+fn given(response: proxy::Response, clock: Rc<Clock>) -> Response<Timed> {
+    let proxy::Response { head, body, close } = response;
+    let mut given = Response::new(Timed { body, clock });
+    *given.status_mut() = head.status;
+    *given.headers_mut() = head.fields.to_map();
+    if close {
+        given.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if let Some(reason) = Some(head.reason()).filter(|reason| !reason.is_empty())
+        && let Ok(reason) = ReasonPhrase::try_from(reason)
+    {
+        given.extensions_mut().insert(reason);
+    }
+    given
 }
 
 /// The answer to a head that never ends.

@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::{Builder, SendResponse};
-use http::header::{CONTENT_LENGTH, DATE};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
@@ -18,9 +17,10 @@ use super::Drained;
 use super::accept::spawn;
 use super::connection::Rewound;
 use crate::proxy::headers::strip_hop_by_hop;
-use crate::proxy::{Downstream, Outbound, Worker, handle};
+use crate::proxy::{self, Downstream, Outbound, Worker, handle};
 use crate::upstream::Inbound;
 use crate::upstream::http2::{content_length, send_body};
+use crate::wire::{Fields, Known, RequestHead, ResponseHead};
 
 /// What one client may have open at once.
 const MAX_STREAMS: u32 = 256;
@@ -134,8 +134,7 @@ async fn serve_stream(
     mut respond: SendResponse<Bytes>,
 ) {
     let is_head = request.method() == Method::HEAD;
-    let length = content_length(request.headers());
-    let request = request.map(|stream| Inbound::http2(stream, length));
+    let request = taken(request);
     let (interim, mut early) = mpsc::channel(INTERIM);
     let response = {
         let mut handling = pin!(handle(worker, downstream, request, Some(interim)));
@@ -152,10 +151,10 @@ async fn serve_stream(
     while let Ok(response) = early.try_recv() {
         pass_on(&mut respond, response);
     }
-    let (mut head, body) = response.into_parts();
+    let proxy::Response { mut head, body, .. } = response;
     complete(&mut head, &body, is_head);
     let end = is_head || body.is_end_stream();
-    match respond.send_response(Response::from_parts(head, ()), end) {
+    match respond.send_response(given(&head), end) {
         Ok(stream) if !end => {
             // Why it broke off is in the request's record; the client is told by the reset.
             let _ = send_body(body, stream).await;
@@ -165,31 +164,46 @@ async fn serve_stream(
     }
 }
 
-/// Passes a 1xx response on; 101 is not of HTTP/2.
-fn pass_on(respond: &mut SendResponse<Bytes>, mut response: Response<()>) {
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return;
-    }
-    strip_hop_by_hop(response.headers_mut());
-    // Advisory: a stream that is gone does not take it.
-    let _ = respond.send_informational(response);
+/// The request as the proxy has it.
+fn taken(request: Request<h2::RecvStream>) -> proxy::Request {
+    let (head, stream) = request.into_parts();
+    let length = content_length(&head.headers);
+    let fields = Fields::from(&head.headers);
+    let head = RequestHead::new(head.method, &head.uri, head.version, fields);
+    proxy::Request { head, body: Inbound::http2(stream, length) }
 }
 
-/// Adds what HTTP/1 gets from hyper: the length where it is known, and the date.
-fn complete(head: &mut http::response::Parts, body: &Outbound, is_head: bool) {
+/// The head of a response as h2 has it.
+fn given(head: &ResponseHead) -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = head.status;
+    *response.headers_mut() = head.fields.to_map();
+    response
+}
+
+/// Passes a 1xx response on; 101 is not of HTTP/2.
+fn pass_on(respond: &mut SendResponse<Bytes>, mut head: ResponseHead) {
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        return;
+    }
+    strip_hop_by_hop(&mut head.fields);
+    // Advisory: a stream that is gone does not take it.
+    let _ = respond.send_informational(given(&head));
+}
+
+/// Adds what HTTP/1 has from its framing: the length where it is known; and the date.
+fn complete(head: &mut ResponseHead, body: &Outbound, is_head: bool) {
     let bodiless = head.status == StatusCode::NO_CONTENT || head.status == StatusCode::NOT_MODIFIED;
     if !bodiless
-        && !head.headers.contains_key(CONTENT_LENGTH)
+        && !head.fields.contains(Known::ContentLength)
         && let Outbound::Full(_) = body
         && !(is_head && body.is_end_stream())
         && let Some(length) = body.size_hint().exact()
     {
-        head.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        head.fields.append(Known::ContentLength, length.to_string().as_bytes());
     }
-    if !head.headers.contains_key(DATE) {
+    if !head.fields.contains(Known::Date) {
         let now = jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
-        if let Ok(now) = HeaderValue::from_str(&now) {
-            head.headers.insert(DATE, now);
-        }
+        head.fields.append(Known::Date, now.as_bytes());
     }
 }

@@ -3,17 +3,16 @@
 //!
 //! It decides nothing: the variant is known when it is asked. The request's side is [`mod@super::handle`]'s.
 
-use http::header::{CACHE_CONTROL, SET_COOKIE, VARY};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderName;
 
 use crate::config::model::{Cache, SplitConfig};
 use crate::logic::condition::Source;
 use crate::logic::split::{Assignment, Missing};
 use crate::state::Varies;
+use crate::wire::{Fields, Known};
 
 /// Headers by which an upstream speaks to shared caches past `Cache-Control` (RFC 9213 and its forerunner).
-const FOR_SHARED_CACHES: [HeaderName; 2] =
-    [HeaderName::from_static("cdn-cache-control"), HeaderName::from_static("surrogate-control")];
+const FOR_SHARED_CACHES: [Known; 2] = [Known::CdnCacheControl, Known::SurrogateControl];
 
 /// Directives that invite shared caches, or that `private` takes the place of.
 const SHARED: [&[u8]; 4] = [b"public", b"s-maxage", b"proxy-revalidate", b"private"];
@@ -34,24 +33,24 @@ pub struct Cohort<'a> {
 }
 
 impl Cohort<'_> {
-    /// Puts into `headers` of the response what there is to tell.
-    pub fn tell(&self, headers: &mut HeaderMap) {
-        headers.remove(&self.split.variant_header);
-        if self.split.expose {
-            headers.insert(&self.split.variant_header, self.split.variant_values[self.variant].clone());
+    /// Puts into `fields` of the response what there is to tell.
+    pub fn tell(&self, fields: &mut Fields) {
+        fields.remove(&self.split.variant_header);
+        if self.split.expose
+            && let Some(variant) = self.split.variant_values.get(self.variant)
+        {
+            fields.append(&self.split.variant_header, variant.as_bytes());
         }
         match self.split.cache {
             Cache::Unset => {}
-            Cache::Private => make_private(headers),
-            Cache::Vary if self.is_told_apart() => vary(headers, &self.varies.headers),
-            Cache::Vary => {
-                headers.insert(VARY, HeaderValue::from_static("*"));
-            }
+            Cache::Private => make_private(fields),
+            Cache::Vary if self.is_told_apart() => vary(fields, &self.varies.headers),
+            Cache::Vary => fields.set(Known::Vary, b"*"),
         }
         if let Some(cookie) = self.minted() {
-            headers.append(SET_COOKIE, cookie);
+            fields.append(Known::SetCookie, cookie.as_bytes());
             // Kept by a shared cache, the id would make one unit of everybody behind it.
-            make_private(headers);
+            make_private(fields);
         }
     }
 
@@ -64,22 +63,20 @@ impl Cohort<'_> {
         !by_address && !by_chance
     }
 
-    fn minted(&self) -> Option<HeaderValue> {
+    /// The session id that was drawn, as `Set-Cookie` has it.
+    fn minted(&self) -> Option<String> {
         let Missing::Cookie(name) = &self.split.split.missing else { return None };
         let key = self.assignment.key.as_ref().filter(|_| self.assignment.minted)?;
         let value = String::from_utf8_lossy(key.as_bytes());
         let age = self.split.cookie_max_age.as_secs();
         let secure = if self.secure { "; Secure" } else { "" };
-        HeaderValue::from_str(&format!(
-            "{name}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Lax{secure}"
-        ))
-        .ok()
+        Some(format!("{name}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Lax{secure}"))
     }
 }
 
 /// Makes `Cache-Control` private: what invites shared caches goes, the rest stays.
-fn make_private(headers: &mut HeaderMap) {
-    let mut directives: Vec<&[u8]> = headers.get_all(CACHE_CONTROL).iter().flat_map(elements).collect();
+fn make_private(fields: &mut Fields) {
+    let mut directives: Vec<&[u8]> = fields.all(Known::CacheControl).flat_map(elements).collect();
     directives.retain(|one| {
         let name = one.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();
         !SHARED.iter().any(|gone| name.eq_ignore_ascii_case(gone))
@@ -87,19 +84,18 @@ fn make_private(headers: &mut HeaderMap) {
     if !directives.iter().any(|one| one.eq_ignore_ascii_case(b"no-store")) {
         directives.insert(0, b"private");
     }
-    if let Ok(value) = HeaderValue::from_bytes(&directives.join(&b", "[..])) {
-        headers.insert(CACHE_CONTROL, value);
-    }
+    let directives = directives.join(&b", "[..]);
+    fields.set(Known::CacheControl, &directives);
     for name in FOR_SHARED_CACHES {
-        headers.remove(name);
+        fields.remove(name);
     }
 }
 
 /// Adds `names` to `Vary` where they are not in it, as one field; `*` says it all.
-fn vary(headers: &mut HeaderMap, names: &[HeaderName]) {
-    let mut listed: Vec<&[u8]> = headers.get_all(VARY).iter().flat_map(elements).collect();
+fn vary(fields: &mut Fields, names: &[HeaderName]) {
+    let mut listed: Vec<&[u8]> = fields.all(Known::Vary).flat_map(elements).collect();
     if listed.contains(&&b"*"[..]) {
-        headers.insert(VARY, HeaderValue::from_static("*"));
+        fields.set(Known::Vary, b"*");
         return;
     }
     let before = listed.len();
@@ -109,15 +105,14 @@ fn vary(headers: &mut HeaderMap, names: &[HeaderName]) {
             listed.push(name);
         }
     }
-    if listed.len() > before
-        && let Ok(value) = HeaderValue::from_bytes(&listed.join(&b", "[..]))
-    {
-        headers.insert(VARY, value);
+    if listed.len() > before {
+        let listed = listed.join(&b", "[..]);
+        fields.set(Known::Vary, &listed);
     }
 }
 
 /// The elements of a list field; a comma inside a quoted string separates nothing (RFC 9110 §5.6.1, §5.6.4).
-fn elements(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     let (mut quoted, mut escaped) = (false, false);
     let separates = move |byte: &u8| {
         match byte {
@@ -129,27 +124,26 @@ fn elements(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
         }
         false
     };
-    value.as_bytes().split(separates).map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
+    value.split(separates).map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn map(rows: &[(&'static str, &'static str)]) -> HeaderMap {
-        rows.iter()
-            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
-            .collect()
+    fn map(rows: &[(&'static str, &'static str)]) -> Fields {
+        rows.iter().copied().collect()
     }
 
     /// The fields sent, and the values that are there in the end.
     type Row<'a> = (&'a [(&'static str, &'static str)], &'a [&'a str]);
 
-    fn check(rows: &[Row], name: &HeaderName, change: impl Fn(&mut HeaderMap)) {
+    fn check(rows: &[Row], name: Known, change: impl Fn(&mut Fields)) {
         for (sent, expected) in rows {
             let mut headers = map(sent);
             change(&mut headers);
-            assert_eq!(headers.get_all(name).iter().collect::<Vec<_>>(), *expected, "{sent:?}");
+            let values: Vec<_> = headers.all(name).map(String::from_utf8_lossy).collect();
+            assert_eq!(values, *expected, "{sent:?}");
         }
     }
 
@@ -163,7 +157,7 @@ mod tests {
             (&[("cache-control", "private=\"a, public\", x=\"\\\", y\"")], &["private, x=\"\\\", y\""]),
             (&[("cache-control", " , ,")], &["private"]),
         ];
-        check(rows, &CACHE_CONTROL, make_private);
+        check(rows, Known::CacheControl, make_private);
         let mut headers = map(&[("cdn-cache-control", "max-age=60"), ("surrogate-control", "max-age=60")]);
         make_private(&mut headers);
         assert_eq!(headers, map(&[("cache-control", "private")]));
@@ -178,6 +172,6 @@ mod tests {
             (&[("vary", "x-a"), ("vary", "x-b")], &["x-a", "x-b"]),
             (&[("vary", "accept"), ("vary", "*")], &["*"]),
         ];
-        check(rows, &VARY, |headers| vary(headers, &["x-a", "x-b"].map(HeaderName::from_static)));
+        check(rows, Known::Vary, |headers| vary(headers, &["x-a", "x-b"].map(HeaderName::from_static)));
     }
 }

@@ -3,12 +3,13 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, Method, request};
+use http::Method;
 
-use super::view::Authority;
+use super::authority::Authority;
 use super::{Failure, headers};
 use crate::state::RoutingHeaders;
 use crate::types::IpSet;
+use crate::wire::{Fields, RequestHead};
 
 /// Whose headers count on a connection.
 #[derive(Debug, Clone, Copy)]
@@ -34,11 +35,11 @@ impl<'a> Trust<'a> {
 /// # Errors
 /// [`Failure::MethodRefused`] for CONNECT and TRACE, [`Failure::BadTarget`] for anything else without a path,
 /// [`Failure::BadHost`] as of any request (RFC 9112 §3.2).
-pub fn is_about_server(head: &request::Parts) -> Result<bool, Failure> {
+pub fn is_about_server(head: &RequestHead) -> Result<bool, Failure> {
     if head.method == Method::CONNECT || head.method == Method::TRACE {
         return Err(Failure::MethodRefused);
     }
-    match head.uri.path() {
+    match head.path() {
         "*" if head.method == Method::OPTIONS => Authority::of(head).map(|_| true),
         path if path.starts_with('/') => Ok(false),
         _ => Err(Failure::BadTarget),
@@ -46,8 +47,8 @@ pub fn is_about_server(head: &request::Parts) -> Result<bool, Failure> {
 }
 
 /// Removes the headers of a request from `peer` that do not count, and tells the client's address.
-pub fn identify(headers: &mut HeaderMap, routing: &RoutingHeaders, trust: Trust<'_>, peer: IpAddr) -> IpAddr {
-    headers::strip_hop_by_hop(headers);
-    headers::strip_identities(headers, routing, trust.identity);
-    headers::client_ip(headers, peer, trust.forwarders)
+pub fn identify(fields: &mut Fields, routing: &RoutingHeaders, trust: Trust<'_>, peer: IpAddr) -> IpAddr {
+    headers::strip_hop_by_hop(fields);
+    headers::strip_identities(fields, routing, trust.identity);
+    headers::client_ip(fields, peer, trust.forwarders)
 }

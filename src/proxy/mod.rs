@@ -1,19 +1,24 @@
 //! One request's phases, in order: strip and normalise, find the route, identify the unit, assign the variant, attempt,
 //! stream the body, record.
 //!
-//! Reading order: [`worker`] (what a worker thread owns), [`mod@handle`] (the phases), [`view`] (the request as pure logic
-//! sees it), [`identify`] (what counts of it), [`headers`], [`attempt`], [`cohort`] (what a response of a split tells),
+//! Reading order: [`worker`] (what a worker thread owns), [`peer`] (who is connected), [`message`] (what comes in and goes
+//! out), [`mod@handle`] (the phases), [`authority`] and [`view`] (the request as pure logic sees it), [`identify`] (what
+//! counts of it), [`headers`], [`host`] (the host that the upstream is told), [`attempt`], [`cohort`] (what a response of a split tells),
 //! [`outbound`] (the response body on its way), [`record`] (what is counted and logged when it ends), [`failure`] (what
 //! goes wrong, who is to blame) and [`respond`] (answers of our own). How bytes come in and go out is `front`'s and
 //! `upstream`'s.
 
 pub mod attempt;
+pub mod authority;
 pub mod cohort;
 pub mod failure;
 pub mod handle;
 pub mod headers;
+pub mod host;
 pub mod identify;
+pub mod message;
 pub mod outbound;
+pub mod peer;
 pub mod record;
 pub mod respond;
 pub mod view;
@@ -21,5 +26,6 @@ pub mod worker;
 
 pub use failure::Failure;
 pub use handle::handle;
+pub use message::{Request, Response};
 pub use outbound::{Outbound, OutboundError};
 pub use worker::{Downstream, Worker};

@@ -15,6 +15,7 @@ use super::record::Record;
 use crate::telemetry::Cause;
 use crate::upstream::local::Lease;
 use crate::upstream::{Inbound, UploadState};
+use crate::wire::Fields;
 
 /// A response body on its way to the client.
 #[derive(Debug)]
@@ -101,9 +102,10 @@ impl Stream {
                     record.response_bytes += data.len() as u64;
                 }
                 let frame = match (frame.into_trailers(), &self.record) {
-                    (Ok(mut trailers), Some(record)) => {
+                    (Ok(trailers), Some(record)) => {
+                        let mut trailers = Fields::from(&trailers);
                         strip_trailers(&mut trailers, record.routing_headers().ours());
-                        Frame::trailers(trailers)
+                        Frame::trailers(trailers.to_map())
                     }
                     (Ok(trailers), None) => Frame::trailers(trailers),
                     (Err(frame), _) => frame,

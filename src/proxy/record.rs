@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Method, StatusCode, Uri, Version};
+use http::{StatusCode, Version};
 use tokio::time::Instant;
 
 use super::Failure;
@@ -15,6 +15,7 @@ use crate::logic::split::{Assignment, Reason};
 use crate::state::RoutingHeaders;
 use crate::telemetry::{self, Cause, TargetId};
 use crate::upstream::UploadState;
+use crate::wire::{Fields, RequestHead};
 
 /// What is gathered of a request.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub struct Record {
     metrics: Rc<telemetry::Worker>,
     serving: Rc<Serving>,
     started: Instant,
+    /// The request's head: as it came in at first, then as it goes on.
+    pub head: RequestHead,
     /// The route, an index into the snapshot's.
     pub route: Option<usize>,
     /// The destination's labels; `None` until one is known.
@@ -46,36 +49,31 @@ pub struct Record {
     pub response_bytes: u64,
     /// Whether an upstream holds this request in its count of active ones.
     active: Option<TargetId>,
-    head: Option<Box<Head>>,
+    noted: Option<Box<Noted>>,
     closed: bool,
 }
 
-/// What only the access log needs of the request's head.
+/// What only the access log needs, and the head does not hold for good.
 #[derive(Debug)]
-pub struct Head {
-    /// The method.
-    pub method: Method,
-    /// The target.
-    pub uri: Uri,
-    /// The version.
-    pub version: Version,
-    /// The host asked for.
-    pub host: String,
+pub struct Noted {
+    /// The host asked for; empty where it is none.
+    pub host: Box<str>,
     /// The request's id.
-    pub request_id: HeaderValue,
+    pub request_id: Box<[u8]>,
     /// The client.
     pub client_ip: IpAddr,
-    /// The listener's name.
+    /// The listener.
     pub listener: Arc<crate::config::model::Listener>,
 }
 
 impl Record {
-    /// The record of a request that began now.
-    pub fn new(metrics: Rc<telemetry::Worker>, serving: Rc<Serving>) -> Self {
+    /// The record of the request `head`, which began now.
+    pub fn new(metrics: Rc<telemetry::Worker>, serving: Rc<Serving>, head: RequestHead) -> Self {
         Self {
             metrics,
             serving,
             started: Instant::now(),
+            head,
             route: None,
             target: None,
             assignment: None,
@@ -88,14 +86,21 @@ impl Record {
             upload: None,
             response_bytes: 0,
             active: None,
-            head: None,
+            noted: None,
             closed: false,
         }
     }
 
-    /// Keeps the head's fields for the access log; called only where it is on.
-    pub fn keep(&mut self, head: Head) {
-        self.head = Some(Box::new(head));
+    /// Notes what the access log tells; called only where it is on.
+    pub fn note(&mut self, noted: Noted) {
+        self.noted = Some(Box::new(noted));
+    }
+
+    /// Lets go of what no attempt needs any more: a response may stream for long.
+    pub fn release(&mut self) {
+        if self.noted.is_none() {
+            self.head.fields = Fields::default();
+        }
     }
 
     /// The headers that carry identity, in the snapshot that serves this request.
@@ -156,7 +161,7 @@ impl Record {
 
     #[expect(clippy::disallowed_methods, reason = "the access log tells when a request arrived")]
     fn log(&self, whole: Duration, request_bytes: u64, failure: Option<Failure>) {
-        let (Some(log), Some(head)) = (&self.serving.snapshot.access_log, &self.head) else { return };
+        let (Some(log), Some(noted)) = (&self.serving.snapshot.access_log, &self.noted) else { return };
         let route = self.route.and_then(|route| self.serving.snapshot.routes.get(route));
         let split = route.and_then(|route| match &route.plan {
             crate::state::Plan::Split { split, arms, .. } => Some((&split.split, arms)),
@@ -174,13 +179,13 @@ impl Record {
         let now = std::time::SystemTime::now();
         log.record(&telemetry::Record {
             time: now.checked_sub(whole).unwrap_or(now),
-            request_id: head.request_id.as_bytes(),
-            client_ip: head.client_ip,
-            listener: head.listener.name.as_str(),
-            protocol: protocol(head.version),
-            method: head.method.as_str().as_bytes(),
-            host: head.host.as_bytes(),
-            path: head.uri.path().as_bytes(),
+            request_id: &noted.request_id,
+            client_ip: noted.client_ip,
+            listener: noted.listener.name.as_str(),
+            protocol: protocol(self.head.version),
+            method: self.head.method.as_str().as_bytes(),
+            host: noted.host.as_bytes(),
+            path: self.head.path().as_bytes(),
             status: self.status.as_u16(),
             route: route.map_or("", |route| &*route.name),
             split: split.map_or("", |(split, _)| split.name.as_str()),

@@ -1,38 +1,34 @@
 //! Answers of our own: failures, redirects, fixed responses, `OPTIONS *`.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 
-use super::view::Authority;
-use super::{Failure, Outbound};
+use super::authority::Authority;
+use super::{Failure, Outbound, Response};
 use crate::config::model;
 use crate::logic::route::PathPattern;
+use crate::wire::{Known, RequestHead};
 
-/// The header that carries a failure's code.
-pub const X_WEIR_ERROR: HeaderName = HeaderName::from_static("x-weir-error");
-
-const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const TEXT: &[u8] = b"text/plain; charset=utf-8";
 
 /// The methods served on any path, for `Allow` where a method is refused everywhere.
 const SERVED: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH";
 
 /// The answer to a failed request.
-pub fn failure(failure: Failure) -> Response<Outbound> {
+pub fn failure(failure: Failure) -> Response {
     let status = failure.status();
     let reason = status.canonical_reason().unwrap_or("Error");
     let body = format!("{} {reason}: {} ({})\n", status.as_u16(), failure.sentence(), failure.code());
-    let mut response = Response::new(Outbound::full(Bytes::from(body)));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, TEXT);
-    headers.insert(X_WEIR_ERROR, HeaderValue::from_static(failure.code()));
+    let mut response = Response::new(status, Outbound::full(Bytes::from(body)));
+    let fields = &mut response.head.fields;
+    fields.append(Known::ContentType, TEXT);
+    fields.append(Known::XWeirError, failure.code().as_bytes());
     if status == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        fields.append(Known::RetryAfter, b"1");
     }
     if failure == Failure::MethodRefused {
-        headers.insert(ALLOW, HeaderValue::from_static(SERVED));
+        fields.append(Known::Allow, SERVED.as_bytes());
     }
     response
 }
@@ -45,93 +41,82 @@ pub fn closes_connection(failure: Failure) -> bool {
     )
 }
 
-/// Says that the connection ends with this response.
-pub fn close(response: &mut Response<Outbound>) {
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-}
-
 /// The answer where the path is known and the method is not.
-pub fn method_not_allowed(allowed: &[Method]) -> Response<Outbound> {
+pub fn method_not_allowed(allowed: &[Method]) -> Response {
     let mut response = failure(Failure::MethodNotAllowed);
     let list = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
-    if let Ok(list) = HeaderValue::from_str(&list) {
-        response.headers_mut().insert(ALLOW, list);
-    }
+    response.head.fields.append(Known::Allow, list.as_bytes());
     response
 }
 
 /// The answer to `OPTIONS *`: a ping, which is about us and not about any resource.
-pub fn options() -> Response<Outbound> {
-    let mut response = Response::new(Outbound::full(Bytes::new()));
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static(SERVED));
+pub fn options() -> Response {
+    let mut response = Response::new(StatusCode::NO_CONTENT, Outbound::full(Bytes::new()));
+    response.head.fields.append(Known::Allow, SERVED.as_bytes());
     response
 }
 
 /// A configured answer.
-pub fn fixed(respond: &model::Respond) -> Response<Outbound> {
-    let mut response = Response::new(Outbound::full(respond.body.clone()));
-    *response.status_mut() = respond.status;
+pub fn fixed(respond: &model::Respond) -> Response {
+    let mut response = Response::new(respond.status, Outbound::full(respond.body.clone()));
     if !respond.body.is_empty() {
-        response.headers_mut().insert(CONTENT_TYPE, respond.content_type.clone());
+        response.head.fields.append(Known::ContentType, respond.content_type.as_bytes());
     }
     response
 }
 
-/// A redirect of the request for `uri` at `authority`, whose path was matched by `pattern`.
+/// A redirect of the request `head` for `authority`, whose path was matched by `pattern`.
 pub fn redirect(
     redirect: &model::Redirect,
-    uri: &http::Uri,
+    head: &RequestHead,
     authority: &Authority,
     secure: bool,
     pattern: Option<&PathPattern>,
-) -> Response<Outbound> {
+) -> Response {
     let scheme =
         redirect.scheme.as_ref().map_or(if secure { "https" } else { "http" }, http::uri::Scheme::as_str);
     // Another scheme has another port: the one that the client named does not go with it.
     let own = if redirect.scheme.is_some() { authority.host() } else { authority.as_str() };
     let host = redirect.host.as_deref().unwrap_or(own);
+    let asked = head.path();
     let path = match (&redirect.path, &redirect.prefix, pattern) {
         (Some(path), _, _) => path.clone(),
         (None, Some(prefix), Some(pattern)) => {
-            pattern.rewrite(uri.path(), prefix).unwrap_or_else(|| uri.path().to_owned())
+            pattern.rewrite(asked, prefix).unwrap_or_else(|| asked.to_owned())
         }
         (None, Some(prefix), None) => {
-            PathPattern::Prefix(String::new()).rewrite(uri.path(), prefix).unwrap_or_else(|| prefix.clone())
+            PathPattern::Prefix(String::new()).rewrite(asked, prefix).unwrap_or_else(|| prefix.clone())
         }
-        (None, None, _) => uri.path().to_owned(),
+        (None, None, _) => asked.to_owned(),
     };
-    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let query = head.query().map(|query| format!("?{query}")).unwrap_or_default();
     let location = match host {
         // Nobody named a host (HTTP/1.0): without one, `//` at the beginning would make one of the path.
         "" => format!("/{}{query}", path.trim_start_matches(['/', '\\'])),
         host => format!("{scheme}://{host}{path}{query}"),
     };
     let Ok(location) = HeaderValue::from_str(&location) else { return failure(Failure::BadTarget) };
-    let mut response = Response::new(Outbound::full(Bytes::new()));
-    *response.status_mut() = redirect.status;
-    response.headers_mut().insert(LOCATION, location);
+    let mut response = Response::new(redirect.status, Outbound::full(Bytes::new()));
+    response.head.fields.append(Known::Location, location.as_bytes());
     response
 }
 
-/// The target of a request that goes to an upstream, after a prefix rewrite.
+/// The target of a request that goes to an upstream, after a prefix rewrite; `None` where it stays as it is.
 ///
 /// # Errors
 /// [`Failure::BadTarget`] when what comes out is no request target.
 pub fn rewritten(
-    uri: &http::Uri,
+    head: &RequestHead,
     prefix: Option<&str>,
     pattern: Option<&PathPattern>,
-) -> Result<PathAndQuery, Failure> {
-    let Some(prefix) = prefix else {
-        return Ok(uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")));
-    };
+) -> Result<Option<PathAndQuery>, Failure> {
+    let Some(prefix) = prefix else { return Ok(None) };
     let everything = PathPattern::Prefix(String::new());
-    let path = pattern.unwrap_or(&everything).rewrite(uri.path(), prefix);
-    let path = path.unwrap_or_else(|| uri.path().to_owned());
-    let target = match uri.query() {
+    let path = pattern.unwrap_or(&everything).rewrite(head.path(), prefix);
+    let path = path.unwrap_or_else(|| head.path().to_owned());
+    let target = match head.query() {
         Some(query) => format!("{path}?{query}"),
         None => path,
     };
-    PathAndQuery::try_from(target).map_err(|_| Failure::BadTarget)
+    PathAndQuery::try_from(target).map(Some).map_err(|_| Failure::BadTarget)
 }

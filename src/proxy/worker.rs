@@ -2,12 +2,12 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::peer::Peer;
 use crate::config::model;
 use crate::state::{Current, Snapshot};
 use crate::telemetry;
@@ -41,7 +41,7 @@ pub struct Downstream {
     /// The listener's label.
     pub id: telemetry::ListenerId,
     /// Who is connected; a Unix socket counts as loopback.
-    pub peer: IpAddr,
+    pub peer: Peer,
     /// Whether the connection is encrypted.
     pub secure: bool,
 }

@@ -13,6 +13,7 @@ use crate::logic::split::OverridePlace;
 use crate::telemetry::{AccessLog, TargetId};
 use crate::types::Generation;
 use crate::upstream::Upstream;
+use crate::wire::Known;
 
 /// A configuration made ready to serve.
 #[derive(Debug)]
@@ -109,15 +110,17 @@ pub struct RoutingHeaders {
     canonical: HashSet<Box<[u8]>>,
     /// Whether one of the headers is not spelt with `-` alone, so that a name that is may be an alias.
     is_spelt_otherwise: bool,
+    known_aliases: Vec<Known>,
 }
 
-/// `name` with its separators made one.
-fn canonical(name: &str) -> Box<[u8]> {
-    name.bytes().map(|byte| if matches!(byte, b'_' | b'.') { b'-' } else { byte }).collect()
+/// `name` in lower case, with its separators made one.
+fn canonical(name: &[u8]) -> Box<[u8]> {
+    let one = |byte: &u8| if matches!(byte, b'_' | b'.') { b'-' } else { byte.to_ascii_lowercase() };
+    name.iter().map(one).collect()
 }
 
-fn has_other_separators(name: &str) -> bool {
-    name.bytes().any(|byte| matches!(byte, b'_' | b'.'))
+fn has_other_separators(name: &[u8]) -> bool {
+    memchr::memchr2(b'_', b'.', name).is_some()
 }
 
 /// Headers that a condition may name but that are needed to understand the message at all.
@@ -146,8 +149,8 @@ impl RoutingHeaders {
         let named = unique(&mut { named });
         let ours = unique(&mut { ours });
         let texts = named.iter().chain(&ours).map(HeaderName::as_str).chain(VOUCHED);
-        let is_spelt_otherwise = texts.clone().any(has_other_separators);
-        let canonical = texts.map(canonical).collect();
+        let is_spelt_otherwise = texts.clone().any(|name| has_other_separators(name.as_bytes()));
+        let canonical = texts.map(|name| canonical(name.as_bytes())).collect();
         let (mut override_headers, mut override_cookies) = (Vec::new(), Vec::new());
         for place in overrides {
             match place {
@@ -160,7 +163,18 @@ impl RoutingHeaders {
                 OverridePlace::Header(_) | OverridePlace::Cookie(_) => {}
             }
         }
-        Self { named, ours, override_headers, override_cookies, canonical, is_spelt_otherwise }
+        let mut headers = Self {
+            named,
+            ours,
+            override_headers,
+            override_cookies,
+            canonical,
+            is_spelt_otherwise,
+            known_aliases: Vec::new(),
+        };
+        let is_alias = |known: &&Known| headers.is_alias(known.as_str().as_bytes());
+        headers.known_aliases = Known::ALL.iter().filter(is_alias).copied().collect();
+        headers
     }
 
     /// The headers that routing reads: they count from trusted peers only.
@@ -183,15 +197,19 @@ impl RoutingHeaders {
         &self.override_cookies
     }
 
-    /// Whether `name` is another spelling of one of the headers, or of one that vouches for the client, and not one of
-    /// them itself.
-    pub fn is_alias(&self, name: &HeaderName) -> bool {
-        let text = name.as_str();
-        (self.is_spelt_otherwise || has_other_separators(text))
-            && self.canonical.contains(&canonical(text))
-            && !self.named.contains(name)
-            && !self.ours.contains(name)
-            && !VOUCHED.contains(&text)
+    /// The names that the proxy knows itself and that are aliases; none, but for a header that is spelt oddly.
+    pub fn known_aliases(&self) -> &[Known] {
+        &self.known_aliases
+    }
+
+    /// Whether `name`, in whatever case, is another spelling of one of the headers, or of one that vouches for the
+    /// client, and not one of them itself.
+    pub fn is_alias(&self, name: &[u8]) -> bool {
+        let is_it = |known: &str| known.as_bytes().eq_ignore_ascii_case(name);
+        (self.is_spelt_otherwise || has_other_separators(name))
+            && self.canonical.contains(&canonical(name))
+            && !self.named.iter().chain(&self.ours).any(|known| is_it(known.as_str()))
+            && !VOUCHED.into_iter().any(is_it)
     }
 }
 
@@ -238,21 +256,27 @@ mod tests {
         assert_eq!(headers.named(), [HeaderName::from_static("x-tenant-id")], "host is never stripped");
         for (name, alias) in [
             ("x_tenant_id", true),
+            ("X_Tenant_Id", true),
             ("x.tenant-id", true),
             ("x_weir_variant", true),
             ("x_forwarded_for", true),
             ("x-forwarded-for", false),
             ("x-tenant-id", false),
+            ("X-Tenant-Id", false),
             ("x-weir-variant", false),
             ("x_other", false),
             ("x-tenant-idd", false),
         ] {
-            assert_eq!(headers.is_alias(&HeaderName::from_static(name)), alias, "{name}");
+            assert_eq!(headers.is_alias(name.as_bytes()), alias, "{name}");
         }
         let named = [HeaderName::from_static("x_tenant_id")];
         let headers = RoutingHeaders::new(named.into_iter(), std::iter::empty(), std::iter::empty());
         for (name, alias) in [("x-tenant-id", true), ("x_tenant_id", false), ("x-forwarded-for", false)] {
-            assert_eq!(headers.is_alias(&HeaderName::from_static(name)), alias, "{name}");
+            assert_eq!(headers.is_alias(name.as_bytes()), alias, "{name}");
         }
+        assert_eq!(headers.known_aliases(), []);
+        let named = [HeaderName::from_static("content_type")];
+        let headers = RoutingHeaders::new(named.into_iter(), std::iter::empty(), std::iter::empty());
+        assert_eq!(headers.known_aliases(), [Known::ContentType]);
     }
 }

@@ -8,10 +8,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
-use http::{Response, StatusCode};
+use http::{StatusCode, Version};
 use tokio::time::Sleep;
 
 use super::Interim;
+use crate::wire::{Fields, ResponseHead};
 
 /// How long an endpoint may take to ask; those that know no 100 wait for the body without a word.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -57,8 +58,7 @@ impl Expectation {
             return Poll::Pending;
         }
         if let Some(interim) = self.interim.take() {
-            let mut go_on = Response::new(());
-            *go_on.status_mut() = StatusCode::CONTINUE;
+            let go_on = ResponseHead::new(StatusCode::CONTINUE, Version::HTTP_11, Fields::default());
             // A full queue drops it: the client has its own patience.
             let _ = interim.try_send(go_on);
         }

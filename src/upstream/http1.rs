@@ -8,17 +8,20 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::future::select;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
 use hyper::client::conn::http1;
+use hyper::ext::ReasonPhrase;
 use hyper_util::rt::TokioIo;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::local::{Endpoint, Interim, SendError, SendErrorKind, within};
 use super::tolerant::Tolerant;
-use super::{Inbound, Upload};
+use super::{Inbound, Outgoing, Upload};
 use crate::telemetry::ConnectionEvent;
+use crate::wire::{Fields, ResponseHead};
 
 /// The sending half of a connection. Dropping it closes the connection at once, whatever it is doing: nobody waits for
 /// the exchange on it, and neither side may be left writing to nobody.
@@ -90,14 +93,19 @@ impl Pool {
     }
 }
 
-/// Sends `request` over an idle or a new connection and waits for the response's head.
+/// Sends `outgoing` with `body` over an idle or a new connection and waits for the response's head.
 pub(super) async fn send(
     endpoint: &Rc<Endpoint>,
-    mut request: Request<Upload>,
+    outgoing: &Outgoing<'_>,
+    body: Upload,
     interim: Option<Interim>,
-) -> Result<(Response<Inbound>, Sender), SendError> {
-    let upload = request.body().state();
+) -> Result<(ResponseHead, Inbound, Sender), SendError> {
+    let upload = body.state();
     let limit = endpoint.upstream.settings.response_timeout;
+    let Ok(request) = request(outgoing) else {
+        return Err(SendError { kind: SendErrorKind::Host, unsent: Some(body) });
+    };
+    let mut request = request.map(|()| body);
     if interim.is_some() || upload.asked().is_some() {
         let asked = upload.asked().cloned();
         hyper::ext::on_informational(&mut request, move |response| {
@@ -106,11 +114,9 @@ pub(super) async fn send(
                     asked.set();
                 }
             } else if let Some(interim) = &interim {
-                let mut copy = Response::new(());
-                *copy.status_mut() = response.status();
-                copy.headers_mut().clone_from(response.headers());
+                let fields = Fields::from(response.headers());
                 // A full queue drops the interim response, which is advisory.
-                let _ = interim.try_send(copy);
+                let _ = interim.try_send(ResponseHead::new(response.status(), response.version(), fields));
             }
         });
     }
@@ -119,7 +125,7 @@ pub(super) async fn send(
             Some(sender) => (sender, true),
             None => match open(endpoint).await {
                 Ok(sender) => (sender, false),
-                Err(kind) => return Err(SendError { kind, unsent: Some(Box::new(request)) }),
+                Err(kind) => return Err(SendError { kind, unsent: Some(request.into_body()) }),
             },
         };
         let sent = match within(sender.requests.try_send_request(request), &upload, limit).await {
@@ -130,16 +136,47 @@ pub(super) async fn send(
             Ok(response) if has_dubious_framing(response.headers()) => {
                 return Err(SendError { kind: SendErrorKind::Protocol(DUBIOUS.into()), unsent: None });
             }
-            Ok(response) => return Ok((response.map(Inbound::from), sender)),
+            Ok(response) => {
+                let head = head(&response);
+                return Ok((head, Inbound::from(response.into_body()), sender));
+            }
             Err(mut error) => match error.take_message() {
                 // The connection had closed before a byte was written: the next one, or a new one.
                 Some(unsent) if reused => request = unsent,
                 unsent => {
                     let kind = classify(error.into_error());
-                    return Err(SendError { kind, unsent: unsent.map(Box::new) });
+                    return Err(SendError { kind, unsent: unsent.map(Request::into_body) });
                 }
             },
         }
+    }
+}
+
+/// The request as hyper has it, without its body.
+fn request(outgoing: &Outgoing<'_>) -> Result<Request<()>, http::Error> {
+    let mut request = Request::new(());
+    let target = PathAndQuery::try_from(outgoing.target)?;
+    *request.method_mut() = outgoing.head.method.clone();
+    *request.uri_mut() = Uri::from(target);
+    let headers = request.headers_mut();
+    *headers = outgoing.head.fields.to_map();
+    if let Some(host) = outgoing.host {
+        headers.insert(HOST, host.clone());
+    }
+    if headers.contains_key(TE) {
+        // What we say of this hop alone (RFC 9110 §10.1.4).
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+    Ok(request)
+}
+
+/// The head of a response as hyper has it.
+fn head<B>(response: &Response<B>) -> ResponseHead {
+    let fields = Fields::from(response.headers());
+    let head = ResponseHead::new(response.status(), response.version(), fields);
+    match response.extensions().get::<ReasonPhrase>() {
+        Some(reason) => head.with_reason(reason.as_bytes()),
+        None => head,
     }
 }
 

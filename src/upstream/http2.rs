@@ -13,15 +13,17 @@ use bytes::Bytes;
 use futures_util::future::select;
 use h2::client::{self, ResponseFuture, SendRequest};
 use h2::{Ping, Reason, SendStream};
-use http::{HeaderMap, Request, Response, StatusCode, Version, header};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, Request, Response, StatusCode, Uri, Version, header};
 use http_body::Body;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::connect::{ConnectError, Io};
 use super::local::{Endpoint, Interim, SendError, SendErrorKind, within};
-use super::{Inbound, Upload, UploadState};
+use super::{Inbound, Outgoing, Upload, UploadState};
 use crate::telemetry::ConnectionEvent;
+use crate::wire::{Fields, ResponseHead};
 
 /// Connections per endpoint and worker; beyond them requests wait for a free stream.
 const MAX_CONNECTIONS: usize = 8;
@@ -196,32 +198,32 @@ impl Pool {
     }
 }
 
-/// Sends `request` on a stream and waits for the response's head.
+/// Sends `outgoing` with `body` on a stream and waits for the response's head.
 pub(super) async fn send(
     endpoint: &Rc<Endpoint>,
-    request: Request<Upload>,
+    outgoing: &Outgoing<'_>,
+    body: Upload,
     interim: Option<Interim>,
-) -> Result<(Response<Inbound>, Hold), SendError> {
-    let upload = request.body().state();
+) -> Result<(ResponseHead, Inbound, Hold), SendError> {
+    let upload = body.state();
     let limit = endpoint.upstream.settings.response_timeout;
-    let unsent = |kind, request| SendError { kind, unsent: Some(Box::new(request)) };
+    let unsent = |kind, body| SendError { kind, unsent: Some(body) };
+    let Ok(request) = request(outgoing) else { return Err(unsent(SendErrorKind::Host, body)) };
     let (mut hold, mut sender) = loop {
         let (hold, reused) = match endpoint.http2.acquire(endpoint).await {
             Ok(acquired) => acquired,
-            Err(kind) => return Err(unsent(kind, request)),
+            Err(kind) => return Err(unsent(kind, body)),
         };
         match tokio::time::timeout(limit, hold.connection.sender.clone().ready()).await {
             Ok(Ok(sender)) => break (hold, sender),
             // It is going away: the next one, or a new one.
             Ok(Err(_)) if reused => hold.connection.draining.set(true),
-            Ok(Err(error)) => return Err(unsent(classify(error), request)),
-            Err(_) => return Err(unsent(SendErrorKind::Timeout, request)),
+            Ok(Err(error)) => return Err(unsent(classify(error), body)),
+            Err(_) => return Err(unsent(SendErrorKind::Timeout, body)),
         }
     };
-    let (mut head, body) = request.into_parts();
-    head.version = Version::HTTP_2;
     let end = body.is_end_stream();
-    let (response, stream) = match sender.send_request(Request::from_parts(head, ()), end) {
+    let (response, stream) = match sender.send_request(request, end) {
         Ok(sent) => sent,
         Err(error) => return Err(SendError { kind: classify(error), unsent: None }),
     };
@@ -236,11 +238,34 @@ pub(super) async fn send(
     match within(final_response(response, interim, &upload), &upload, limit).await {
         Ok(Ok(response)) => {
             let length = content_length(response.headers());
-            Ok((response.map(|stream| Inbound::http2(stream, length)), hold))
+            let head = head(&response);
+            Ok((head, Inbound::http2(response.into_body(), length), hold))
         }
         Ok(Err(error)) => Err(SendError { kind: classify(error), unsent: None }),
         Err(kind) => Err(SendError { kind, unsent: None }),
     }
+}
+
+/// The request as h2 has it: the host is the authority, and what HTTP/1 says of a connection has no place.
+fn request(outgoing: &Outgoing<'_>) -> Result<Request<()>, http::Error> {
+    let uri = Uri::builder()
+        .scheme(Scheme::HTTP)
+        .authority(Authority::try_from(outgoing.host())?)
+        .path_and_query(PathAndQuery::try_from(outgoing.target)?)
+        .build()?;
+    let mut request = Request::new(());
+    *request.method_mut() = outgoing.head.method.clone();
+    *request.version_mut() = Version::HTTP_2;
+    *request.uri_mut() = uri;
+    let headers = request.headers_mut();
+    *headers = outgoing.head.fields.to_map();
+    headers.remove(header::HOST);
+    Ok(request)
+}
+
+/// The head of a response as h2 has it.
+fn head<B>(response: &Response<B>) -> ResponseHead {
+    ResponseHead::new(response.status(), Version::HTTP_2, Fields::from(response.headers()))
 }
 
 async fn final_response(
@@ -257,7 +282,7 @@ async fn final_response(
                     }
                 } else if let Some(interim) = &interim {
                     // A full queue drops the interim response, which is advisory.
-                    let _ = interim.try_send(early);
+                    let _ = interim.try_send(head(&early));
                 }
             }
         }

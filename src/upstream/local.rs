@@ -7,18 +7,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Response};
+use http::HeaderValue;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::connect::{ConnectError, Io, connect};
-use super::{Inbound, Resolved, Upload, Upstream, http1, http2};
+use super::{Inbound, Outgoing, Resolved, Upload, Upstream, http1, http2};
 use crate::config::model::Protocol;
 use crate::logic::balance::pick;
 use crate::telemetry::{ConnectionEvent, Worker};
+use crate::wire::ResponseHead;
 
 /// Where 1xx responses go while a request waits for its final one. Full: the interim response is dropped.
-pub type Interim = mpsc::Sender<Response<()>>;
+pub type Interim = mpsc::Sender<ResponseHead>;
 
 /// A worker's own view of an upstream.
 #[derive(Debug)]
@@ -53,8 +54,10 @@ pub struct Endpoint {
 /// A response and the hold on the connection that it came by.
 #[derive(Debug)]
 pub struct Exchange {
-    /// The response; its body streams.
-    pub response: Response<Inbound>,
+    /// The response's head.
+    pub head: ResponseHead,
+    /// Its body, which streams.
+    pub body: Inbound,
     /// Give it back when the body has ended well, drop it otherwise.
     pub lease: Lease,
 }
@@ -74,8 +77,8 @@ pub struct SendError {
     /// Why.
     #[source]
     pub kind: SendErrorKind,
-    /// The request, untouched, when no byte of it was sent.
-    pub unsent: Option<Box<Request<Upload>>>,
+    /// The body, untouched, when no byte of the request was sent.
+    pub unsent: Option<Upload>,
 }
 
 /// Why a request got no response.
@@ -93,6 +96,9 @@ pub enum SendErrorKind {
     /// The response did not begin in time.
     #[error("the response did not begin in time")]
     Timeout,
+    /// The endpoint's protocol has no words for the host.
+    #[error("the host is none that the endpoint's protocol has")]
+    Host,
 }
 
 impl Local {
@@ -205,29 +211,30 @@ impl Endpoint {
         self.http2.close_idle(now, Duration::ZERO);
     }
 
-    /// Sends `request` and waits for the head of the final response. 1xx responses go to `interim`.
+    /// Sends `outgoing` with `body` and waits for the head of the final response. 1xx responses go to `interim`.
     ///
     /// # Errors
-    /// [`SendError`]; it holds the request where not a byte of it was sent.
+    /// [`SendError`]; it holds the body where not a byte of the request was sent.
     pub async fn send(
         self: &Rc<Self>,
-        request: Request<Upload>,
+        outgoing: &Outgoing<'_>,
+        body: Upload,
         interim: Option<Interim>,
     ) -> Result<Exchange, SendError> {
         let mut lease = Lease::new(Rc::clone(self));
-        let response = match self.upstream.settings.protocol {
+        let (head, body) = match self.upstream.settings.protocol {
             Protocol::Http1 => {
-                let (response, connection) = http1::send(self, request, interim).await?;
+                let (head, body, connection) = http1::send(self, outgoing, body, interim).await?;
                 lease.connection = Some(connection);
-                response
+                (head, body)
             }
             Protocol::Http2 => {
-                let (response, stream) = http2::send(self, request, interim).await?;
+                let (head, body, stream) = http2::send(self, outgoing, body, interim).await?;
                 lease.stream = Some(stream);
-                response
+                (head, body)
             }
         };
-        Ok(Exchange { response, lease })
+        Ok(Exchange { head, body, lease })
     }
 
     /// Connects to the endpoint within `limit`, and tells where that changes what is known of it.
@@ -305,6 +312,7 @@ pub(super) async fn within<F: Future>(
 
 #[cfg(test)]
 mod tests {
+    use http::{Method, Uri, Version};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
     use tokio::task::LocalSet;
@@ -315,6 +323,7 @@ mod tests {
     use crate::telemetry::Metrics;
     use crate::types::{EndpointAddress, UpstreamName};
     use crate::upstream::Address;
+    use crate::wire::{Fields, RequestHead};
 
     #[tokio::test]
     async fn endpoint_that_no_longer_resolves_then_its_idle_connection_closes() {
@@ -338,14 +347,18 @@ mod tests {
             .run_until(async {
                 let local = Local::new(Arc::clone(&shared), Rc::new(metrics.worker()));
                 let endpoint = local.pick(&[], 0).unwrap();
-                let request = Request::new(Upload::new(Inbound::Empty, None, second));
+                let fields = Fields::from_iter([("host", "a")]);
+                let uri = Uri::from_static("/");
+                let head = RequestHead::new(Method::GET, &uri, Version::HTTP_11, fields);
+                let outgoing = Outgoing { head: &head, target: "/", host: None };
+                let body = Upload::new(Inbound::Empty, None, second);
                 let accepting = async {
                     let (mut peer, _) = listener.accept().await.unwrap();
                     assert!(peer.read(&mut [0; 1024]).await.unwrap() > 0);
                     peer.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
                     peer
                 };
-                let (sent, mut peer) = tokio::join!(endpoint.send(request, None), accepting);
+                let (sent, mut peer) = tokio::join!(endpoint.send(&outgoing, body, None), accepting);
                 sent.unwrap().lease.give_back();
                 let mut other = shared.endpoints()[0].clone();
                 other.address = Address::Tcp("127.0.0.1:1".parse().unwrap());

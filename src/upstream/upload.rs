@@ -9,13 +9,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use super::Interim;
 use super::expect::{Asked, Expectation};
 use super::inbound::{Inbound, InboundError};
+use crate::wire::Fields;
 
 /// Why a request body ended early. All of these are the client's doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +83,7 @@ pub struct Upload {
 }
 
 /// What is done to trailers before they are passed on.
-struct TrailerFilter(Box<dyn Fn(&mut HeaderMap)>);
+struct TrailerFilter(Box<dyn Fn(&mut Fields)>);
 
 impl fmt::Debug for TrailerFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -126,7 +126,7 @@ impl Upload {
 
     /// The same, with `filter` applied to the trailers. Nothing is kept where there is no body.
     #[must_use]
-    pub fn filtering(mut self, filter: impl Fn(&mut HeaderMap) + 'static) -> Self {
+    pub fn filtering(mut self, filter: impl Fn(&mut Fields) + 'static) -> Self {
         if !self.body.is_end_stream() {
             self.trailers = Some(TrailerFilter(Box::new(filter)));
         }
@@ -200,9 +200,10 @@ impl Body for Upload {
                     this.state.done.set(true);
                 }
                 let frame = match (frame.into_trailers(), &this.trailers) {
-                    (Ok(mut trailers), Some(TrailerFilter(filter))) => {
+                    (Ok(trailers), Some(TrailerFilter(filter))) => {
+                        let mut trailers = Fields::from(&trailers);
                         filter(&mut trailers);
-                        Frame::trailers(trailers)
+                        Frame::trailers(trailers.to_map())
                     }
                     (Ok(trailers), None) => Frame::trailers(trailers),
                     (Err(frame), _) => frame,

@@ -25,6 +25,18 @@ impl ResponseHead {
         Self { status, version, fields, reason: (0, 0) }
     }
 
+    /// The same with another reason than the usual one.
+    #[must_use]
+    pub fn with_reason(mut self, reason: &[u8]) -> Self {
+        self.reason = self.fields.keep(reason);
+        self
+    }
+
+    /// The reason that the endpoint gave; empty where it gave none.
+    pub fn reason(&self) -> &[u8] {
+        self.fields.text(self.reason.0, self.reason.1)
+    }
+
     /// Reads a head from the beginning of `bytes`: `None` while it is not whole, else how many bytes it is.
     ///
     /// # Errors
@@ -63,7 +75,7 @@ impl ResponseHead {
         out.extend_from_slice(b"HTTP/1.1 ");
         out.extend_from_slice(self.status.as_str().as_bytes());
         out.push(b' ');
-        match self.fields.text(self.reason.0, self.reason.1) {
+        match self.reason() {
             b"" => out.extend_from_slice(self.status.canonical_reason().unwrap_or_default().as_bytes()),
             reason => out.extend_from_slice(reason),
         }

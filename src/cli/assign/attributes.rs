@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::logic::condition::{RequestView, Source};
-use crate::proxy::view::Authority;
+use crate::proxy::authority::Authority;
 
 /// `GET /` of nobody, until it is told otherwise.
 #[derive(Debug, Default)]

@@ -12,10 +12,12 @@ use super::users::{Users, request};
 use crate::config::{Config, model};
 use crate::logic::route::Lookup;
 use crate::logic::split::{self, Draw, Layout, Missing, Split};
+use crate::proxy::authority::Authority;
 use crate::proxy::headers::strip_identities;
-use crate::proxy::view::{Authority, View};
+use crate::proxy::view::View;
 use crate::state::{Plan, Snapshot};
 use crate::types::{Generation, Share, UpstreamName};
+use crate::wire::{Fields, RequestHead};
 
 /// Who connects: the load comes over the loopback.
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -79,10 +81,12 @@ impl Division {
         host: &HeaderValue,
         edited: Option<&Split>,
     ) -> Option<usize> {
-        let mut head = request(user, host).into_parts().0;
+        let head = request(user, host).into_parts().0;
+        let fields = Fields::from(&head.headers);
+        let mut head = RequestHead::new(head.method, &head.uri, head.version, fields);
         let trust = snapshot.config.listeners.first()?.trust.as_ref();
         let trusted = trust.is_none_or(|networks| networks.contains(PEER));
-        strip_identities(&mut head.headers, &snapshot.routing_headers, trusted);
+        strip_identities(&mut head.fields, &snapshot.routing_headers, trusted);
         let authority = Authority::of(&head).ok()?;
         let view = View::new(&head, &authority, PEER);
         let Lookup::Found { route, .. } = snapshot.table.lookup(&view, 0) else { return None };

@@ -1,15 +1,15 @@
 //! The request that is asked about: as a client such as curl would send it over HTTP/1.1.
 
-use http::header::HOST;
-use http::{HeaderName, HeaderValue, Method, Request, Uri, request};
+use http::{HeaderName, HeaderValue, Method, Uri, Version};
 
 use crate::cli::Misuse;
+use crate::wire::{Fields, Known, RequestHead};
 
 /// A request that nobody sent.
 #[derive(Debug)]
 pub(super) struct Asked {
     /// Its head.
-    pub(super) head: request::Parts,
+    pub(super) head: RequestHead,
     /// Whether the connection is encrypted.
     pub(super) secure: bool,
 }
@@ -39,24 +39,22 @@ pub(super) fn read(words: &[String], headers: &[(HeaderName, HeaderValue)]) -> R
         Some("https") => true,
         Some(scheme) => return Err(wrong(&format!("the scheme `{scheme}` is not HTTP"))),
     };
-    let mut head = Request::new(()).into_parts().0;
-    head.method = method;
+    let mut fields = Fields::new();
     if let Some(authority) = uri.authority() {
         if authority.as_str().contains('@') {
             return Err(wrong("a user name is sent as an `authorization` header"));
         }
-        let host = HeaderValue::from_str(authority.as_str()).map_err(|error| wrong(&error.to_string()))?;
-        if !headers.iter().any(|(name, _)| name == HOST) {
-            head.headers.insert(HOST, host);
+        if !headers.iter().any(|(name, _)| name == http::header::HOST) {
+            fields.append(Known::Host, authority.as_str().as_bytes());
         }
     }
     for (name, value) in headers {
-        head.headers.append(name, value.clone());
+        fields.append(name, value.as_bytes());
     }
     // Behind a bare authority a query has no path, and what is sent has one.
     let target = uri.query().map_or_else(|| uri.path().to_owned(), |query| format!("{}?{query}", uri.path()));
-    head.uri = target.parse().map_err(|error: http::uri::InvalidUri| wrong(&error.to_string()))?;
-    Ok(Asked { head, secure })
+    let target: Uri = target.parse().map_err(|error: http::uri::InvalidUri| wrong(&error.to_string()))?;
+    Ok(Asked { head: RequestHead::new(method, &target, Version::HTTP_11, fields), secure })
 }
 
 #[cfg(test)]
@@ -70,8 +68,8 @@ mod tests {
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
             .collect();
         let Asked { head, secure } = read(&words, &headers).map_err(|error| error.to_string())?;
-        let hosts: Vec<_> = head.headers.get_all(HOST).iter().map(|host| host.to_str().unwrap()).collect();
-        Ok(format!("{} {} {} {secure}", head.method, head.uri, hosts.join("+")))
+        let hosts: Vec<_> = head.fields.all(Known::Host).map(String::from_utf8_lossy).collect();
+        Ok(format!("{} {} {} {secure}", head.method, head.path_and_query(), hosts.join("+")))
     }
 
     /// The words, the headers, what is sent.

@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::header::{CONTENT_LENGTH, HOST};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, request};
+use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue, Method};
 
 use super::choice::Choice;
 use super::explanation::{
@@ -14,18 +14,22 @@ use super::explanation::{
 use super::obstacle::Obstacle;
 use super::request::Asked;
 use crate::config::Config;
-use crate::config::model::{Action, HostRewrite, Protocol, Route, SplitConfig};
+use crate::config::model::{Action, Protocol, Route, SplitConfig};
 use crate::logic::condition::RequestView;
 use crate::logic::route::{HostPattern, Lookup, PathPattern, Table};
 use crate::logic::split::{Draw, OnUnavailable, assign_traced};
-use crate::proxy::handle::{client_host, seconds_now};
-use crate::proxy::headers::{self, Forwarding, X_REQUEST_ID};
+use crate::proxy::authority::Authority;
+use crate::proxy::handle::seconds_now;
+use crate::proxy::headers::{self, Forwarding};
+use crate::proxy::host::Host;
 use crate::proxy::identify::{Trust, identify, is_about_server};
-use crate::proxy::view::{Authority, View};
-use crate::proxy::{Failure, Outbound, respond};
+use crate::proxy::peer::Peer;
+use crate::proxy::view::View;
+use crate::proxy::{Failure, Response, respond};
 use crate::state::RoutingHeaders;
 use crate::state::build::routing_headers;
 use crate::types::UpstreamName;
+use crate::wire::{Fields, Known, RequestHead};
 
 /// A request that is refused.
 struct Refused {
@@ -50,7 +54,7 @@ impl Explanation {
         let mut explanation = Self {
             request: Asking {
                 method: asked.head.method.to_string(),
-                target: asked.head.uri.to_string(),
+                target: asked.head.path_and_query().to_owned(),
                 host: Authority::of(&asked.head).ok().map(|authority| authority.as_str().to_owned()),
             },
             client: Client {
@@ -67,7 +71,9 @@ impl Explanation {
             sent: None,
             answer: None,
         };
-        let way = Way { config, listener, peer, trust: Trust::of(trust, peer), secure: asked.secure };
+        let peer = Peer::new(peer);
+        let way =
+            Way { config, listener, peer: &peer, trust: Trust::of(trust, peer.ip()), secure: asked.secure };
         if let Err(refused) = way.follow(asked.head, &mut explanation) {
             let Refused { failure, why, allowed } = refused;
             let response = match failure {
@@ -87,27 +93,28 @@ impl Explanation {
 struct Way<'a> {
     config: &'a Config,
     listener: usize,
-    peer: IpAddr,
+    peer: &'a Peer,
     trust: Trust<'a>,
     secure: bool,
 }
 
 impl Way<'_> {
     /// Follows the request as far as it goes; the order is that of the proxy.
-    fn follow(&self, mut head: request::Parts, told: &mut Explanation) -> Result<(), Refused> {
+    fn follow(&self, mut head: RequestHead, told: &mut Explanation) -> Result<(), Refused> {
         if is_about_server(&head)? {
             told.answer = Some(Answer::new(&respond::options()));
             return Ok(());
         }
         let authority = Authority::of(&head)?;
-        let asked = head.headers.clone();
+        let asked = head.fields.clone();
         let routing = routing_headers(self.config);
-        let client_ip = identify(&mut head.headers, &routing, self.trust, self.peer);
-        let secure = headers::is_secure(&head.headers, self.trust.forwarding, self.secure);
+        let client_ip = identify(&mut head.fields, &routing, self.trust, self.peer.ip());
+        let secure = headers::is_secure(&head.fields, self.trust.forwarding, self.secure);
         told.client.address = client_ip;
-        told.removed = removed(&asked, &head.headers, &routing);
-        let counted = head.headers.clone();
-        let id = headers::request_id(&mut head.headers, self.trust.identity, fastrand::u128(..));
+        told.removed = removed(&asked, &head.fields, &routing);
+        let counted = head.fields.clone();
+        headers::request_id(&mut head.fields, self.trust.identity, fastrand::u128(..));
+        let id = head.fields.get(Known::XRequestId).map(<[u8]>::to_vec);
 
         let view = View::new(&head, &authority, client_ip);
         let table = Table::new(self.config.routes.iter().map(|route| route.matches.clone()).collect());
@@ -125,7 +132,7 @@ impl Way<'_> {
         told.route = Some(self.taken(index, route, &view, pattern));
         let (split, variant) = match &route.action {
             Action::Redirect(redirect) => {
-                let response = respond::redirect(redirect, &head.uri, &authority, secure, pattern);
+                let response = respond::redirect(redirect, &head, &authority, secure, pattern);
                 told.answer = Some(Answer::of_route(route, response));
                 return Ok(());
             }
@@ -146,12 +153,12 @@ impl Way<'_> {
         };
 
         let length =
-            head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+            head.fields.get(Known::ContentLength).and_then(|length| text(length).parse::<u64>().ok());
         if length.zip(route.max_body).is_some_and(|(length, limit)| length > limit.0) {
             return Err(Failure::BodyTooLarge.into());
         }
-        let target = respond::rewritten(&head.uri, route.rewrite_prefix.as_deref(), pattern)?;
-        let host = client_host(&head, &authority)?;
+        let target = respond::rewritten(&head, route.rewrite_prefix.as_deref(), pattern)?;
+        let host = Host::of(&head, &authority, &route.host)?;
         let forwarding = Forwarding {
             peer: self.peer,
             trusted: self.trust.forwarding,
@@ -159,28 +166,30 @@ impl Way<'_> {
             host: authority.as_str(),
             version: head.version,
         };
-        headers::strip_overrides(&mut head.headers, &routing);
-        headers::forward(&mut head.headers, &forwarding);
-        route.request_headers.apply(&mut head.headers);
+        headers::strip_overrides(&mut head.fields, &routing);
+        headers::forward(&mut head.fields, &forwarding);
+        route.request_headers.apply(&mut head.fields);
         if let Some(split) = split {
             let value = variant.and_then(|index: usize| split.variant_values.get(index));
-            let value = value.cloned().unwrap_or(HeaderValue::from_static(""));
-            head.headers.insert(&split.variant_header, value);
+            let value = value.map(HeaderValue::as_bytes).unwrap_or_default();
+            head.fields.set(&split.variant_header, value);
         }
-        let host = match (&route.host, told.upstream.as_ref().map(|upstream| upstream.endpoints.as_slice())) {
-            (HostRewrite::Preserve, _) => Some(host),
-            (HostRewrite::Name(name), _) => Some(name.clone()),
-            (HostRewrite::Endpoint, Some([endpoint])) => HeaderValue::from_str(endpoint).ok(),
-            (HostRewrite::Endpoint, _) => None,
+        let host = match (host, told.upstream.as_ref().map(|upstream| upstream.endpoints.as_slice())) {
+            (Host::Kept, _) => head.fields.get(Known::Host).map(text),
+            (Host::Named(name), _) => Some(text(name.as_bytes())),
+            (Host::Endpoint, Some([endpoint])) => Some(endpoint.clone()),
+            (Host::Endpoint, _) => None,
         };
-        let made = |name: &HeaderName, value: &HeaderValue| {
-            let is_id = name == X_REQUEST_ID && value == id && counted.get(name) != Some(value);
-            is_id || (variant.is_none() && split.is_some_and(|split| name == split.variant_header))
+        let made = |name: &[u8], value: &[u8]| {
+            let is_id = Known::of(name) == Some(Known::XRequestId)
+                && id.as_deref() == Some(value)
+                && counted.get(Known::XRequestId) != Some(value);
+            is_id || (variant.is_none() && split.is_some_and(|split| is(&split.variant_header, name)))
         };
         told.sent = Some(Sent {
-            target: target.to_string(),
-            host: host.as_ref().map(text),
-            headers: fields(&head.headers, &counted, made),
+            target: target.as_ref().map_or_else(|| head.path_and_query(), PathAndQuery::as_str).to_owned(),
+            host,
+            headers: fields(&head.fields, &counted, made),
         });
         Ok(())
     }
@@ -257,17 +266,17 @@ impl Way<'_> {
 }
 
 impl Answer {
-    fn new(response: &Response<Outbound>) -> Self {
+    fn new(response: &Response) -> Self {
         Self {
-            status: response.status().as_u16(),
+            status: response.head.status.as_u16(),
             error: None,
             why: None,
-            headers: fields(response.headers(), &HeaderMap::new(), |_, _| false),
+            headers: fields(&response.head.fields, &Fields::default(), |_, _| false),
         }
     }
 
-    fn of_route(route: &Route, mut response: Response<Outbound>) -> Self {
-        route.response_headers.apply(response.headers_mut());
+    fn of_route(route: &Route, mut response: Response) -> Self {
+        route.response_headers.apply(&mut response.head.fields);
         Self::new(&response)
     }
 }
@@ -286,38 +295,44 @@ fn unrouted(lookup: Lookup) -> Refused {
 }
 
 /// The headers of `asked` that are not in `left`, and why.
-fn removed(asked: &HeaderMap, left: &HeaderMap, routing: &RoutingHeaders) -> Vec<Removed> {
+fn removed(asked: &Fields, left: &Fields, routing: &RoutingHeaders) -> Vec<Removed> {
     let mut between = asked.clone();
     headers::strip_hop_by_hop(&mut between);
-    let gone = asked.keys().filter(|name| !left.contains_key(*name));
-    let why = |name: &HeaderName| {
-        if !between.contains_key(name) {
+    let mut removed: Vec<Removed> = Vec::new();
+    for (name, _) in asked.iter() {
+        let header = text(name);
+        if left.contains(&*header) || removed.iter().any(|known| known.header == header) {
+            continue;
+        }
+        let why = if !between.contains(&*header) {
             Why::HopByHop
         } else if routing.is_alias(name) {
             Why::Alias
-        } else if routing.ours().contains(name) {
+        } else if routing.ours().iter().any(|ours| is(ours, name)) {
             Why::Ours
         } else {
             Why::Untrusted
-        }
-    };
-    gone.map(|name| Removed { header: name.to_string(), why: why(name) }).collect()
+        };
+        removed.push(Removed { header, why });
+    }
+    removed
+}
+
+/// Whether `name`, in whatever case, is this one.
+fn is(known: &HeaderName, name: &[u8]) -> bool {
+    known.as_str().as_bytes().eq_ignore_ascii_case(name)
 }
 
 /// All fields but the host; `sent` are those of the client that count, `made` those whose value is another one each time.
-fn fields(
-    headers: &HeaderMap,
-    sent: &HeaderMap,
-    made: impl Fn(&HeaderName, &HeaderValue) -> bool,
-) -> Vec<Field> {
-    let fields = headers.iter().filter(|(name, _)| **name != HOST).map(|(name, value)| Field {
-        name: name.to_string(),
-        value: (!made(name, value)).then(|| text(value)),
-        from_client: sent.get_all(name).iter().any(|sent| sent == value),
+fn fields(fields: &Fields, sent: &Fields, made: impl Fn(&[u8], &[u8]) -> bool) -> Vec<Field> {
+    let told = fields.iter().filter(|(name, _)| Known::of(name) != Some(Known::Host));
+    let told = told.map(|(name, value)| {
+        let from_client = sent.all(&*text(name)).any(|sent| sent == value);
+        Field { name: text(name), value: (!made(name, value)).then(|| text(value)), from_client }
     });
-    fields.collect()
+    told.collect()
 }
 
-fn text(value: &HeaderValue) -> String {
-    String::from_utf8_lossy(value.as_bytes()).into_owned()
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
