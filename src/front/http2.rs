@@ -13,9 +13,9 @@ use http_body::Body;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::Drained;
 use super::accept::spawn;
 use super::connection::Rewound;
+use super::{Drained, date};
 use crate::proxy::headers::strip_hop_by_hop;
 use crate::proxy::{self, Downstream, Outbound, Worker, handle};
 use crate::upstream::Inbound;
@@ -203,7 +203,6 @@ fn complete(head: &mut ResponseHead, body: &Outbound, is_head: bool) {
         head.fields.append(Known::ContentLength, length.to_string().as_bytes());
     }
     if !head.fields.contains(Known::Date) {
-        let now = jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
-        head.fields.append(Known::Date, now.as_bytes());
+        head.fields.append(Known::Date, &date::now());
     }
 }

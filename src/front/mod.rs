@@ -2,11 +2,13 @@
 //! become bytes; what a request means is not known here.
 //!
 //! Reading order: [`bind`] (sockets, and the refusal to share an address with another process), [`accept`] (a worker's
-//! accept loops), [`connection`] (which protocol it is), [`http1`] (and `guard`), [`http2`], [`drain`] (the orderly end).
+//! accept loops), [`connection`] (which protocol it is), [`http1`] (and `guard`), [`http2`] (and `date`), [`drain`] (the orderly
+//! end).
 
 pub mod accept;
 pub mod bind;
 pub mod connection;
+mod date;
 pub mod drain;
 mod guard;
 pub mod http1;

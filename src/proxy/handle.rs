@@ -41,7 +41,6 @@ pub async fn handle(
         Ok(Answer::Upstream(Streaming { exchange, upload, deadline })) => {
             let Exchange { head, body, lease } = exchange;
             record.status = head.status;
-            record.endpoint = Some(lease.endpoint().name.clone());
             let deadline = deadline.map(|at| Box::pin(sleep_until(at)));
             let body = Outbound::stream(body, lease, upload, record, deadline);
             return Response { head, body, close: false };

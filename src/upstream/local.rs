@@ -264,11 +264,6 @@ impl Lease {
         Self { endpoint, connection: None, stream: None }
     }
 
-    /// The endpoint that answered.
-    pub fn endpoint(&self) -> &Rc<Endpoint> {
-        &self.endpoint
-    }
-
     /// Gives the connection back for the next request: both bodies have ended well.
     pub fn give_back(mut self) {
         if let Some(connection) = self.connection.take()

@@ -42,6 +42,12 @@ impl<'a> From<&'a HeaderName> for Name<'a> {
     }
 }
 
+/// Room for what is added to a head on its way: bytes.
+const ROOM: usize = 384;
+
+/// The same: fields.
+const LINES: usize = 10;
+
 /// The fields of a head or of trailers, in their order.
 #[derive(Debug, Clone, Default)]
 pub struct Fields {
@@ -100,9 +106,9 @@ impl Fields {
 
     /// Fields that will be found in `text`, with room for `lines` and for what is added to them.
     pub(super) fn with_text(text: &[u8], lines: usize) -> Self {
-        let mut own = Vec::with_capacity(text.len() + 384);
+        let mut own = Vec::with_capacity(text.len() + ROOM);
         own.extend_from_slice(text);
-        Self { text: own, lines: Vec::with_capacity(lines + 10), present: 0 }
+        Self { text: own, lines: Vec::with_capacity(lines + LINES), present: 0 }
     }
 
     /// The field whose name and value stand at these places of the text.
@@ -300,8 +306,8 @@ impl Fields {
 impl From<&HeaderMap> for Fields {
     fn from(map: &HeaderMap) -> Self {
         let length: usize = map.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-        let mut fields = Self::with_text(&[], map.len());
-        fields.text.reserve(length);
+        let (text, lines) = (Vec::with_capacity(length + ROOM), Vec::with_capacity(map.len() + LINES));
+        let mut fields = Self { text, lines, present: 0 };
         for (name, value) in map {
             fields.append(name, value.as_bytes());
         }
