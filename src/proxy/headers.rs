@@ -298,8 +298,16 @@ pub fn is_secure(fields: &Fields, trusted: bool, secure: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
     use super::*;
     use crate::logic::split::OverridePlace;
+
+    /// Names that are known and names that are not, in whatever case.
+    const NAMES: &[&str] =
+        &["Host", "content-length", "TE", "Keep-Alive", "Upgrade", "close", "Cookie", "x-a", "X-A", "X-B"];
 
     fn map(rows: &[(&'static str, &'static str)]) -> Fields {
         rows.iter().copied().collect()
@@ -335,6 +343,31 @@ mod tests {
         strip_hop_by_hop(&mut headers);
         let expected = [("content-length", "3"), ("host", "a"), ("te", "trailers"), ("x-end", "2")];
         assert_eq!(list(&headers), expected);
+    }
+
+    proptest! {
+        #[test]
+        fn what_connection_names_goes_and_the_rest_stays_in_its_order(
+            rows in vec((select(NAMES), "[ -~]{0,8}"), 0..12),
+            named in vec(vec(select(NAMES), 0..4), 0..3),
+        ) {
+            let lists: Vec<String> = named.iter().map(|names| names.join(" ,\t")).collect();
+            let sent = rows.iter().map(|(name, value)| (*name, value));
+            let mut fields: Fields = sent.chain(lists.iter().map(|list| ("Connection", list))).collect();
+            strip_hop_by_hop(&mut fields);
+            let is_kept = |name: &str| match Known::of(name.as_bytes()) {
+                Some(Known::Host | Known::ContentLength) => true,
+                Some(known) if HOP_BY_HOP.contains(&known) || known == Known::Te => false,
+                _ => !named.iter().flatten().any(|one| one.eq_ignore_ascii_case(name)),
+            };
+            let kept: Vec<_> = rows.iter().filter(|(name, _)| is_kept(name)).collect();
+            let left: Vec<_> = fields.iter().collect();
+            prop_assert_eq!(left.len(), kept.len());
+            for ((name, value), (sent_name, sent_value)) in left.into_iter().zip(kept) {
+                prop_assert!(name.eq_ignore_ascii_case(sent_name.as_bytes()));
+                prop_assert_eq!(value, sent_value.as_bytes());
+            }
+        }
     }
 
     #[test]
