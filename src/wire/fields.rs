@@ -10,7 +10,7 @@ use super::Known;
 pub enum Name<'a> {
     /// A known one.
     Known(Known),
-    /// Any other; in whatever case.
+    /// Any other; in whatever case. `From` finds the known ones among texts: this is not to be built by hand.
     Other(&'a str),
 }
 

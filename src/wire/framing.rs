@@ -4,6 +4,9 @@ use http::{Method, StatusCode, Version};
 
 use super::{Fields, Known, RequestHead, ResponseHead};
 
+/// The longest body and the longest chunk: what 63 bits hold.
+pub(super) const MAX_LENGTH: u64 = u64::MAX >> 1;
+
 /// How the end of a body is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Length {
@@ -64,13 +67,14 @@ fn declared(fields: &Fields, version: Version) -> Result<Option<Length>, Framing
     }
 }
 
-/// Digits and nothing else, below 2^64.
+/// Digits and nothing else, below 2^63: parsers whose lengths have a sign would read a larger one as another.
 fn number(text: &[u8]) -> Option<u64> {
-    if text.is_empty() || text.len() > 20 {
+    if text.is_empty() {
         return None;
     }
-    text.iter().try_fold(0_u64, |number, byte| {
+    let number = text.iter().try_fold(0_u64, |number, byte| {
         let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
         number.checked_mul(10)?.checked_add(digit)
-    })
+    })?;
+    (number <= MAX_LENGTH).then_some(number)
 }

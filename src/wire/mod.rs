@@ -2,8 +2,8 @@
 //! body ends, and chunks. RFC 9112 to the letter: what two parsers could read differently is refused, never guessed.
 //!
 //! Reading order: [`known`] (the names that the proxy itself reads), [`fields`] (header fields of any protocol),
-//! [`request`] and [`response`] (heads), `lines` (what both have in common), [`framing`] (where a body ends),
-//! [`chunked`]. What a message means is not known here; sockets are `net`'s.
+//! [`request`] (with its `target`) and [`response`] (heads), `lines` (what both have in common), [`framing`] (where a
+//! body ends), [`chunked`]. What a message means is not known here; sockets are `net`'s.
 
 pub mod chunked;
 pub mod fields;
@@ -12,6 +12,10 @@ pub mod known;
 mod lines;
 pub mod request;
 pub mod response;
+mod target;
+
+#[cfg(test)]
+mod tests;
 
 pub use chunked::Chunked;
 pub use fields::{Fields, Name};
@@ -32,7 +36,7 @@ pub enum HeadError {
     /// The target is none of the forms that a request may have.
     #[error("the request target is malformed")]
     Target,
-    /// Another major version of HTTP.
+    /// Another version of HTTP than 1.0 and 1.1.
     #[error("the version of HTTP is not supported")]
     Version,
     /// More than [`MAX_FIELDS`] fields.

@@ -4,6 +4,7 @@ use http::{Method, Uri, Version};
 use httparse::Status;
 
 use super::fields::{Fields, offset};
+use super::target::Target;
 use super::{HeadError, lines};
 
 /// A request's head: what it asks for, and its fields.
@@ -21,34 +22,6 @@ pub struct RequestHead {
     authority: Option<(u32, u32)>,
     is_secure: bool,
 }
-
-/// What a request asks for, as it was sent.
-#[derive(Debug, Clone, Copy)]
-struct Target<'a> {
-    scheme_is_secure: bool,
-    authority: Option<&'a [u8]>,
-    /// Path and query; empty where an absolute target has no path.
-    rest: &'a [u8],
-}
-
-/// Where a byte may stand: in a path (1), in a query (2). What RFC 3986 does not allow and clients send all the same
-/// stays, but for what ends a line, a word or a target; the rare ones are as the `http` crate has them, for what it
-/// refuses could not be passed on by HTTP/2.
-const TARGET: [u8; 256] = {
-    let mut table = [3; 256];
-    let mut byte = 0;
-    while byte <= b' ' as usize {
-        table[byte] = 0;
-        byte += 1;
-    }
-    table[0x7f] = 0;
-    table[b'#' as usize] = 0;
-    table[b'"' as usize] = 1;
-    table[b'<' as usize] = 0;
-    table[b'>' as usize] = 0;
-    table[b'`' as usize] = 2;
-    table
-};
 
 impl RequestHead {
     /// Reads a head from the beginning of `bytes`: `None` while it is not whole, else how many bytes it is.
@@ -70,7 +43,7 @@ impl RequestHead {
         let length = match request.parse_with_uninit_headers(bytes, &mut room) {
             Ok(Status::Complete(length)) => length,
             Ok(Status::Partial) => return Ok(None),
-            Err(httparse::Error::Version) => return Err(version_error(bytes)),
+            Err(httparse::Error::Version) => return version_error(bytes).map_or(Ok(None), Err),
             Err(error) => return Err(lines::refused(error)),
         };
         let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version)
@@ -85,7 +58,7 @@ impl RequestHead {
         }
         let method = Method::from_bytes(method.as_bytes()).map_err(|_| HeadError::Malformed)?;
         let fields = lines::fields(head, request.headers)?;
-        let target = Target::parse(target.as_bytes())?;
+        let target = Target::parse(&method, target.as_bytes())?;
         let version = if version == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
         Ok(Some((Self::with_target(method, version, target, head, fields), skipped + length)))
     }
@@ -102,11 +75,10 @@ impl RequestHead {
             (offset(place.start), offset(place.end))
         };
         let authority = target.authority.map(span);
-        let (start, end) = if target.rest.first() == Some(&b'/') || target.rest == b"*" {
+        let (start, end) = if target.path.is_empty() {
             span(target.rest)
         } else {
-            // An absolute target may have no path; what is sent on has one (RFC 9112 §3.2.1).
-            let (start, _) = fields.keep(b"/");
+            let (start, _) = fields.keep(target.path);
             let (_, end) = fields.keep(target.rest);
             (start, end)
         };
@@ -140,7 +112,7 @@ impl RequestHead {
         std::str::from_utf8(self.fields.text(from, to)).unwrap_or_default()
     }
 
-    /// The path as sent, beginning with `/`; or `*`.
+    /// The path as sent, beginning with `/`; or `*`; empty for CONNECT.
     pub fn path(&self) -> &str {
         self.str(self.path.0, self.path.1)
     }
@@ -175,65 +147,17 @@ impl RequestHead {
     }
 }
 
-impl<'a> Target<'a> {
-    fn parse(target: &'a [u8]) -> Result<Self, HeadError> {
-        if target.first() == Some(&b'/') {
-            check(target)?;
-            return Ok(Self { scheme_is_secure: false, authority: None, rest: target });
-        }
-        if target == b"*" {
-            return Ok(Self { scheme_is_secure: false, authority: None, rest: target });
-        }
-        let colon = memchr::memchr(b':', target).ok_or(HeadError::Target)?;
-        let scheme_is_secure = match &target[..colon] {
-            scheme if scheme.eq_ignore_ascii_case(b"http") => false,
-            scheme if scheme.eq_ignore_ascii_case(b"https") => true,
-            _ => return Err(HeadError::Target),
-        };
-        let rest = target[colon + 1..].strip_prefix(b"//").ok_or(HeadError::Target)?;
-        let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#')).unwrap_or(rest.len());
-        let (authority, rest) = rest.split_at(end);
-        if authority.is_empty() || !authority.is_ascii() {
-            return Err(HeadError::Target);
-        }
-        check(rest)?;
-        Ok(Self { scheme_is_secure, authority: Some(authority), rest })
-    }
-}
-
-/// Whether path and query have no byte that they may not have.
-fn check(path_and_query: &[u8]) -> Result<(), HeadError> {
-    let end = memchr::memchr(b'?', path_and_query).unwrap_or(path_and_query.len());
-    let (path, query) = path_and_query.split_at(end);
-    let has = |part: &[u8], bit: u8| part.iter().all(|byte| TARGET[usize::from(*byte)] & bit != 0);
-    let is_text = path_and_query.is_ascii() || std::str::from_utf8(path_and_query).is_ok();
-    if has(path, 1) && has(query, 2) && is_text { Ok(()) } else { Err(HeadError::Target) }
-}
-
-/// What is wrong with a version: another major one, or none.
-fn version_error(bytes: &[u8]) -> HeadError {
-    let line = bytes.split(|byte| *byte == b'\r' || *byte == b'\n').next().unwrap_or_default();
-    let last = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
-    match last.strip_prefix(b"HTTP/") {
-        Some([major, b'.', minor]) if major.is_ascii_digit() && minor.is_ascii_digit() => HeadError::Version,
-        _ => HeadError::Malformed,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_byte_of_a_target_is_judged_as_http2_would() {
-        for byte in 0x21..=0x7f_u8 {
-            for (text, bit) in [(format!("/a{}", byte as char), 1), (format!("/a?b{}", byte as char), 2)] {
-                if byte == b'?' {
-                    continue;
-                }
-                let fits = text.parse::<http::uri::PathAndQuery>().is_ok() && byte != b'#';
-                assert_eq!(TARGET[usize::from(byte)] & bit != 0, fits, "{text:?}");
-            }
-        }
+/// What is wrong with a version: another one, or none. `None` while the line is not whole and may be either, so that
+/// the verdict is the same however the bytes are cut.
+fn version_error(bytes: &[u8]) -> Option<HeadError> {
+    let end = bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
+    let line = end.map_or(bytes, |end| &bytes[..end]);
+    let version = line.splitn(3, |byte| *byte == b' ').nth(2).unwrap_or_default();
+    let fits = |(byte, like): (&u8, &u8)| if *like == b'0' { byte.is_ascii_digit() } else { byte == like };
+    let may_be = version.len() <= 8 && version.iter().zip(b"HTTP/0.0").all(fits);
+    match end {
+        None if may_be => None,
+        Some(_) if may_be && version.len() == 8 => Some(HeadError::Version),
+        _ => Some(HeadError::Malformed),
     }
 }
