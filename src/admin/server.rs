@@ -19,9 +19,9 @@ use tracing::warn;
 
 use super::page;
 use crate::front::{Drained, Socket};
+use crate::net::Io;
 use crate::state::{Current, Status};
 use crate::telemetry::Metrics;
-use crate::upstream::connect::Io;
 
 /// How long a request head may take here.
 const HEAD: Duration = Duration::from_secs(5);

@@ -15,17 +15,17 @@ use tracing::warn;
 
 use super::{Drained, Socket, connection};
 use crate::config::model;
+use crate::net::Io;
 use crate::proxy::peer::Peer;
 use crate::proxy::{Downstream, Worker};
 use crate::telemetry::{DownstreamEvent, ListenerId};
 use crate::types::BindAddress;
-use crate::upstream::connect::Io;
 
 /// How long an accept loop rests after an error that will not go away at once (out of files, say).
 const REST: Duration = Duration::from_millis(50);
 
-/// How often idle upstream connections are looked over.
-const HOUSEKEEPING: Duration = Duration::from_secs(5);
+/// How often idle upstream connections are looked over: what an endpoint has closed is let go of then.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
 /// What a worker is told.
 #[derive(Debug)]

@@ -35,6 +35,12 @@ impl Drain {
 }
 
 impl Drained {
+    /// Whether the end is wanted.
+    pub fn is_wanted(&self) -> bool {
+        // Nothing is ever sent but the wish to end, and an error says that the drain is gone.
+        self.0.has_changed().unwrap_or(true)
+    }
+
     /// Waits until the end is wanted: `start`, or the [`Drain`] itself is gone.
     pub async fn wanted(&mut self) {
         // An error says that the drain is gone, which means the same.

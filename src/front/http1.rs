@@ -1,178 +1,453 @@
-//! HTTP/1.1 and 1.0 from clients. Framing is hyper's; how long a connection may wait is ours.
+//! HTTP/1.1 and 1.0 from clients, on our own framing. A connection that waits is small: what a request needs is made
+//! when its first byte has come, and gone when its response is.
 
-use std::convert::Infallible;
-use std::pin::{Pin, pin};
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response};
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
-use hyper::ext::ReasonPhrase;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWriteExt;
-use tokio::time::{Instant, sleep_until};
+use http::{Method, StatusCode, Version};
+use tokio::time::Instant;
 
-use super::Drained;
-use super::connection::{Clock, Rewound, Waiting};
-use super::guard::Guard;
-use crate::proxy::{self, Downstream, Failure, Outbound, OutboundError, Worker, handle};
-use crate::upstream::Inbound;
-use crate::wire::{Fields, RequestHead};
+use super::connection::{Ended, PREFACE};
+use super::{Drained, date};
+use crate::net::{Alarm, Coding, Fill, Link, Transfer, TransferError};
+use crate::proxy::{Downstream, Failure, Outbound, Request, Response, Worker, handle, respond};
+use crate::upstream::{Caller, Inbound, Interim};
+use crate::wire::{Fields, HeadError, Known, Length, RequestHead};
 
-/// The most header fields of a request.
-const MAX_FIELDS: usize = 128;
+/// How long a client may go on sending after our last response to it.
+const LINGER: Duration = Duration::from_secs(2);
 
-/// Serves an HTTP/1 connection until it ends, waits too long, or drains.
+/// How long a client that has closed its side may wait for its response without taking a byte of it. It may be gone, and
+/// it may have said all that it wanted to say.
+const HALF_CLOSED: Duration = Duration::from_secs(1);
+
+/// The longest target: what HTTP/2 could pass on.
+const MAX_TARGET: usize = 65_534;
+
+/// How much of a body that nobody wants is read so that the connection may go on.
+const DRAINED: usize = 64 * 1024;
+
+/// A client's connection.
+struct Client<'a> {
+    worker: &'a Worker,
+    link: &'a Rc<Link>,
+    downstream: &'a Downstream,
+    drained: &'a Drained,
+    caller: Caller,
+    /// Since when its side is closed.
+    closed_since: Cell<Option<Instant>>,
+    gone: RefCell<Alarm>,
+}
+
+/// What comes after an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// The next request, or a wait for it.
+    Request,
+    /// The end; where the client may still be sending, it is waited for.
+    Close { linger: bool },
+    /// Another protocol.
+    Http2,
+}
+
+/// Serves an HTTP/1 connection until it ends, waits too long, or drains; or until it turns out to speak HTTP/2.
 pub(super) async fn serve(
-    worker: &Rc<Worker>,
-    mut io: Rewound,
-    downstream: Downstream,
+    worker: &Worker,
+    link: &Rc<Link>,
+    downstream: &Downstream,
     accepted: Instant,
-    drained: Drained,
-) {
-    let clock = Clock::new(accepted);
-    io.clock = Some(Rc::clone(&clock));
-    io.guard = Some(Guard::default());
-    let (id, listener) = (downstream.id, Rc::new(downstream));
-    let (head_limit, idle_limit) = (listener.listener.header_timeout, listener.listener.idle_timeout);
-    let max_header = usize::try_from(listener.listener.max_header.0).unwrap_or(usize::MAX);
-    let service = {
-        let (worker, clock) = (Rc::clone(worker), Rc::clone(&clock));
-        service_fn(move |request: Request<Incoming>| {
-            clock.begin(request.version(), !request.body().is_end_stream());
-            let (worker, downstream, clock) = (Rc::clone(&worker), Rc::clone(&listener), Rc::clone(&clock));
-            async move {
-                let response = handle(&worker, &downstream, taken(request), None).await;
-                Ok::<_, Infallible>(given(response, clock))
+    drained: &Drained,
+) -> Ended {
+    let client = Client {
+        worker,
+        link,
+        downstream,
+        drained,
+        caller: Caller { interim: Some(Interim::default()), ..Caller::default() },
+        closed_since: Cell::new(None),
+        gone: RefCell::default(),
+    };
+    let mut waiting = drained.clone();
+    let mut end = pin!(waiting.wanted());
+    // The first head's time began when the connection did.
+    let mut deadline = accepted + downstream.listener.header_timeout;
+    let mut is_first = true;
+    loop {
+        let has_come = link.ahead() > 0
+            || poll_fn(|cx| {
+                if let Poll::Ready(read) = link.poll_read(cx) {
+                    return Poll::Ready(read.is_ok_and(|read| read > 0));
+                }
+                if end.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(false);
+                }
+                client.caller.alarm.borrow_mut().poll_until(cx, deadline).map(|()| false)
+            })
+            .await;
+        if !has_come {
+            return Ended::Over;
+        }
+        let now = Instant::now();
+        let begun = if is_first { accepted } else { now };
+        // Whatever a request needs is in a box of its own, so that a connection that waits does without.
+        match Box::pin(client.exchanges(begun, is_first)).await {
+            Next::Request => {}
+            Next::Close { linger } => {
+                if linger {
+                    Box::pin(client.linger()).await;
+                }
+                return Ended::Over;
+            }
+            Next::Http2 => return Ended::Http2,
+        }
+        is_first = false;
+        deadline = Instant::now() + downstream.listener.idle_timeout;
+    }
+}
+
+impl Client<'_> {
+    /// Serves requests for as long as they have come already.
+    async fn exchanges(&self, begun: Instant, mut is_first: bool) -> Next {
+        let mut begun = begun;
+        loop {
+            let next = match self.head(begun).await {
+                Ok(Some(head)) => self.exchange(head).await,
+                Ok(None) => return Next::Close { linger: false },
+                Err(Failure::BadVersion) if is_first && self.speaks_http2() => return Next::Http2,
+                Err(failure) => self.refuse(failure).await,
+            };
+            if next != Next::Request || self.link.ahead() == 0 {
+                return next;
+            }
+            is_first = false;
+            begun = Instant::now();
+        }
+    }
+
+    fn speaks_http2(&self) -> bool {
+        self.link.with_ahead(|bytes| {
+            let common = bytes.len().min(PREFACE.len());
+            bytes[..common] == PREFACE[..common]
+        })
+    }
+
+    /// Reads a head; `None` when the client went away before it was whole.
+    async fn head(&self, begun: Instant) -> Result<Option<RequestHead>, Failure> {
+        let listener = &self.downstream.listener;
+        let limit = usize::try_from(listener.max_header.0).unwrap_or(usize::MAX);
+        let deadline = begun + listener.header_timeout;
+        poll_fn(|cx| {
+            loop {
+                let parsed = self.link.parse(|bytes| RequestHead::parse(&bytes[..bytes.len().min(limit)]));
+                let failure = match parsed {
+                    Ok(Some(head)) if head.path_and_query().len() > MAX_TARGET => {
+                        Some(Failure::TargetTooLong)
+                    }
+                    Ok(Some(head)) => return Poll::Ready(Ok(Some(head))),
+                    Ok(None) if self.link.ahead() >= limit => {
+                        // A line that has a target and no end.
+                        let is_target = |bytes: &[u8]| bytes.contains(&b' ') && !bytes.contains(&b'\n');
+                        let is_target = self.link.with_ahead(|bytes| is_target(&bytes[..limit]));
+                        Some(if is_target { Failure::TargetTooLong } else { Failure::HeadTooLarge })
+                    }
+                    Ok(None) => None,
+                    Err(HeadError::Malformed) => Some(Failure::MalformedHead),
+                    Err(HeadError::Target) => Some(Failure::BadTarget),
+                    Err(HeadError::Version) => Some(Failure::BadVersion),
+                    Err(HeadError::TooManyFields) => Some(Failure::HeadTooLarge),
+                };
+                if let Some(failure) = failure {
+                    return Poll::Ready(Err(failure));
+                }
+                self.link.rest();
+                match self.link.poll_read(cx) {
+                    Poll::Ready(Ok(1..)) => {}
+                    Poll::Ready(_) => return Poll::Ready(Ok(None)),
+                    Poll::Pending => {
+                        let timer = self.caller.alarm.borrow_mut().poll_until(cx, deadline);
+                        return timer.map(|()| Err(Failure::HeaderTimeout));
+                    }
+                }
             }
         })
-    };
-    let mut connection = http1::Builder::new()
-        .max_headers(MAX_FIELDS)
-        .max_header_size(max_header)
-        .header_read_timeout(None)
-        // A client that closes its side has gone: its request is given up at once, and costs the upstream nothing.
-        .half_close(false)
-        .serve_connection(TokioIo::new(io), service);
-    let mut waiting = drained;
-    let mut end = pin!(waiting.wanted());
-    let mut draining = false;
-    let mut leaving = false;
-    let mut timer = pin!(sleep_until(accepted + head_limit));
-    loop {
-        tokio::select! {
-            biased;
-            ended = Pin::new(&mut connection) => {
-                match ended {
-                    Err(error) if error.is_parse() => worker.metrics.malformed(id),
-                    // The body broke off, and the end of the connection would be its end.
-                    Err(error) if error.is_user() && clock.is_old() => {
-                        connection.into_parts().io.into_inner().reset();
-                    }
-                    Ok(()) | Err(_) => {}
+        .await
+    }
+
+    /// Answers what is no request.
+    async fn refuse(&self, failure: Failure) -> Next {
+        let metrics = &self.worker.metrics;
+        if failure != Failure::HeaderTimeout {
+            metrics.malformed(self.downstream.id);
+        }
+        metrics.error(failure.code(), failure.blame());
+        let mut response = respond::failure(failure);
+        response.close = true;
+        self.write(response, &Asked::REFUSED, &[]).await;
+        Next::Close { linger: true }
+    }
+
+    /// Has a request answered, and writes the answer.
+    async fn exchange(&self, head: RequestHead) -> Next {
+        let asked = Asked::of(&head);
+        let length = Length::of_request(&head);
+        let body = Inbound::http1(self.link, length.unwrap_or(Length::Exact(0)));
+        let request = Request { head, body };
+        let mut early = Early::default();
+        self.closed_since.set(None);
+        let response = {
+            let mut handling = pin!(handle(self.worker, self.downstream, request, &self.caller));
+            poll_fn(|cx| {
+                let handled = handling.as_mut().poll(cx);
+                self.pass_on(cx, asked.version, &mut early);
+                match handled {
+                    Poll::Ready(response) => Poll::Ready(Some(response)),
+                    Poll::Pending => self.poll_gone(cx).map(|()| None),
                 }
+            })
+            .await
+        };
+        // Who has gone is recorded by what was dropped.
+        let Some(mut response) = response else { return Next::Close { linger: false } };
+        response.close |= length.is_err();
+        self.write(response, &asked, early.rest()).await
+    }
+
+    /// Passes 1xx responses on. HTTP/1.0 knows none.
+    fn pass_on(&self, cx: &mut Context<'_>, version: Version, early: &mut Early) {
+        let Some(interim) = &self.caller.interim else { return };
+        while let Poll::Ready(mut head) = interim.poll_next(cx) {
+            if version == Version::HTTP_11 {
+                crate::proxy::headers::strip_hop_by_hop(&mut head.fields);
+                head.write(&mut early.bytes);
+                early.bytes.extend_from_slice(b"\r\n");
+            }
+        }
+        while !early.rest().is_empty() {
+            let Ok(written) = self.link.io().write(early.rest()) else {
+                // An error is met again by the response.
+                let _ = self.link.io().poll_writable(cx);
                 return;
+            };
+            early.at += written;
+        }
+    }
+
+    /// Ready when the client has gone while its response is being made. What it sends meanwhile stays where it is.
+    fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.closed_since.get().is_none() {
+            // A body has its own reader, and a request that came early waits.
+            if !self.link.is_between() || self.link.ahead() > 0 {
+                return Poll::Pending;
             }
-            () = end.as_mut(), if !draining => {
-                draining = true;
-                Pin::new(&mut connection).graceful_shutdown();
-            }
-            () = timer.as_mut() => {
-                let now = Instant::now();
-                match clock.deadline(head_limit, idle_limit) {
-                    // Served meanwhile: look again when it could have waited long enough.
-                    None => timer.as_mut().reset(now + head_limit.min(idle_limit)),
-                    Some(deadline) if deadline > now => timer.as_mut().reset(deadline),
-                    // The end of a response may still be on its way to a slow reader: it gets as long once more.
-                    Some(_) if matches!(clock.waiting(), Waiting::Idle(_)) && !leaving => {
-                        leaving = true;
-                        Pin::new(&mut connection).graceful_shutdown();
-                        timer.as_mut().reset(now + idle_limit);
-                    }
-                    Some(_) => break,
+            match self.link.poll_read(cx) {
+                Poll::Ready(Ok(0)) => self.closed_since.set(Some(Instant::now())),
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(_)) => {
+                    self.link.rest();
+                    return Poll::Pending;
                 }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        match self.closed_since.get() {
+            Some(since) => self.gone.borrow_mut().poll_until(cx, since + HALF_CLOSED),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Writes a response behind what of `early` is not written yet.
+    async fn write(&self, response: Response, asked: &Asked, early: &[u8]) -> Next {
+        let Response { mut head, body, close } = response;
+        // A body that nobody reads any more: a short one is passed over, another one ends the connection.
+        let is_left =
+            matches!(body, Outbound::Full(_)) && !close && !poll_fn(|cx| Poll::Ready(self.drain(cx))).await;
+        let is_bodiless =
+            asked.is_head || head.status == StatusCode::NO_CONTENT || head.status == StatusCode::NOT_MODIFIED;
+        let mut coding = Coding::Plain;
+        let mut ends_by_close = false;
+        if let Outbound::Full(bytes) = &body {
+            let is_told = head.fields.contains(Known::ContentLength)
+                || head.status == StatusCode::NO_CONTENT
+                || head.status == StatusCode::NOT_MODIFIED
+                || (asked.is_head && bytes.is_none());
+            if !is_told {
+                content_length(&mut head.fields, bytes.as_ref().map_or(0, bytes::Bytes::len));
+            }
+        } else if !is_bodiless && !head.fields.contains(Known::ContentLength) {
+            if asked.version == Version::HTTP_11 {
+                coding = Coding::Chunked { trailers: asked.takes_trailers };
+                head.fields.append(Known::TransferEncoding, b"chunked");
+            } else {
+                ends_by_close = true;
+            }
+        }
+        let stays = asked.stays && !close && !is_left && !ends_by_close && !self.drained.is_wanted();
+        match (stays, asked.version) {
+            (true, Version::HTTP_10) => head.fields.append(Known::Connection, b"keep-alive"),
+            (false, Version::HTTP_11) => head.fields.append(Known::Connection, b"close"),
+            _ => {}
+        }
+        if !head.fields.contains(Known::Date) {
+            head.fields.append(Known::Date, &date::now());
+        }
+        let mut out = Vec::with_capacity(early.len() + 1024);
+        out.extend_from_slice(early);
+        head.write(&mut out);
+        out.extend_from_slice(b"\r\n");
+        drop(head);
+        let body = if is_bodiless { None } else { Some(body) };
+        let sent = self.send(Transfer::new(out, coding, body)).await;
+        match sent {
+            Ok(()) if stays && self.link.is_between() && self.closed_since.get().is_none() => Next::Request,
+            Ok(()) => Next::Close { linger: !self.link.is_between() || close },
+            Err(broken) => {
+                if broken == Broken::Off && ends_by_close {
+                    // The end of the connection would be the end of the body.
+                    self.link.io().reset_on_close();
+                }
+                Next::Close { linger: false }
             }
         }
     }
-    if let Waiting::Head(_) = clock.waiting() {
-        worker.metrics.error(Failure::HeaderTimeout.code(), Failure::HeaderTimeout.blame());
-        let mut io = connection.into_parts().io.into_inner();
-        // The client is slow or gone: what it does not take is not waited for.
-        let _ = io.write_all(header_timeout().as_bytes()).await;
-        let _ = io.shutdown().await;
+
+    async fn send(&self, mut transfer: Transfer<Outbound>) -> Result<(), Broken> {
+        let limit = self.downstream.listener.idle_timeout;
+        let (mut written, mut progress) = (0, None);
+        poll_fn(|cx| {
+            match transfer.poll(cx, self.link.io()) {
+                Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
+                Poll::Ready(Err(TransferError::Source(_))) => return Poll::Ready(Err(Broken::Off)),
+                Poll::Ready(Err(TransferError::Io(_))) => return Poll::Ready(Err(Broken::Client)),
+                Poll::Pending => {}
+            }
+            if self.closed_since.get().is_none() && self.poll_gone(cx).is_ready() {
+                return Poll::Ready(Err(Broken::Client));
+            }
+            let is_closed = self.closed_since.get().is_some();
+            if !transfer.is_held_up() && !is_closed {
+                progress = None;
+                return Poll::Pending;
+            }
+            // The client takes nothing, or may be gone: it has a time in which it must take something.
+            let now = Instant::now();
+            if std::mem::replace(&mut written, transfer.written()) != transfer.written() {
+                progress = None;
+            }
+            let patience = if is_closed && !transfer.is_held_up() { HALF_CLOSED } else { limit };
+            let deadline = *progress.get_or_insert(now) + patience;
+            self.gone.borrow_mut().poll_until(cx, deadline).map(|()| Err(Broken::Client))
+        })
+        .await
+    }
+
+    /// Passes over what has come of a body that nobody reads; whether that was all of it.
+    fn drain(&self, cx: &mut Context<'_>) -> bool {
+        let mut left = DRAINED;
+        while !self.link.is_between() {
+            match self.link.poll_fill(cx) {
+                Poll::Ready(Ok(Fill::Data)) => {
+                    let length = self.link.with_data(<[u8]>::len);
+                    self.link.consume(length);
+                    match left.checked_sub(length) {
+                        Some(rest) => left = rest,
+                        None => return false,
+                    }
+                }
+                Poll::Ready(Ok(Fill::End(_))) => return true,
+                Poll::Ready(Err(_)) | Poll::Pending => return false,
+            }
+        }
+        true
+    }
+
+    /// Reads what the client is still sending until it closes or has had its time: a socket closed with bytes unread is
+    /// reset, and the reset would overtake our last response (RFC 9112 §9.6).
+    async fn linger(&self) {
+        let io = self.link.io();
+        io.end();
+        let deadline = Instant::now() + LINGER;
+        let mut scratch = [0; 8192];
+        poll_fn(|cx| {
+            loop {
+                match io.poll_readable(cx) {
+                    Poll::Ready(Ok(())) => match io.read(&mut scratch) {
+                        Ok(1..) => {}
+                        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                        Ok(_) | Err(_) => return Poll::Ready(()),
+                    },
+                    Poll::Ready(Err(_)) => return Poll::Ready(()),
+                    Poll::Pending => return self.gone.borrow_mut().poll_until(cx, deadline),
+                }
+            }
+        })
+        .await;
     }
 }
 
-/// The request as the proxy has it.
-fn taken(request: Request<Incoming>) -> proxy::Request {
-    let (head, body) = request.into_parts();
-    let fields = Fields::from(&head.headers);
-    let head = RequestHead::new(head.method, &head.uri, head.version, fields);
-    proxy::Request { head, body: Inbound::from(body) }
+/// Why a response did not get out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Broken {
+    /// Its body broke off.
+    Off,
+    /// The client takes no more.
+    Client,
 }
 
-/// The response as hyper has it.
-fn given(response: proxy::Response, clock: Rc<Clock>) -> Response<Timed> {
-    let proxy::Response { head, body, close } = response;
-    let mut given = Response::new(Timed { body, clock });
-    *given.status_mut() = head.status;
-    *given.headers_mut() = head.fields.to_map();
-    if close {
-        given.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    if let Some(reason) = Some(head.reason()).filter(|reason| !reason.is_empty())
-        && let Ok(reason) = ReasonPhrase::try_from(reason)
-    {
-        given.extensions_mut().insert(reason);
-    }
-    given
+/// What of a request its response depends on.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    is_head: bool,
+    version: Version,
+    /// Whether the client keeps the connection open.
+    stays: bool,
+    takes_trailers: bool,
 }
 
-/// The answer to a head that never ends.
-fn header_timeout() -> String {
-    let failure = Failure::HeaderTimeout;
-    let body = format!("408 Request Timeout: {} ({})\n", failure.sentence(), failure.code());
-    format!(
-        "HTTP/1.1 408 Request Timeout\r\ncontent-type: text/plain; charset=utf-8\r\nx-weir-error: {}\r\n\
-         content-length: {}\r\nconnection: close\r\n\r\n{body}",
-        failure.code(),
-        body.len(),
-    )
-}
+impl Asked {
+    /// What is known of a request that is none.
+    const REFUSED: Self =
+        Self { is_head: false, version: Version::HTTP_11, stays: false, takes_trailers: false };
 
-/// A response body whose end sets the connection's clock to idle.
-struct Timed {
-    body: Outbound,
-    clock: Rc<Clock>,
-}
-
-impl Drop for Timed {
-    fn drop(&mut self) {
-        self.clock.set(Waiting::Idle(Instant::now()));
+    fn of(head: &RequestHead) -> Self {
+        let (version, fields) = (head.version, &head.fields);
+        let says = |word| fields.has_token(Known::Connection, word);
+        Self {
+            is_head: head.method == Method::HEAD,
+            version,
+            stays: !says("close") && (version == Version::HTTP_11 || says("keep-alive")),
+            takes_trailers: fields.has_token(Known::Te, "trailers"),
+        }
     }
 }
 
-impl Body for Timed {
-    type Data = Bytes;
-    type Error = OutboundError;
+/// 1xx responses that are not written yet.
+#[derive(Debug, Default)]
+struct Early {
+    bytes: Vec<u8>,
+    at: usize,
+}
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, OutboundError>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+impl Early {
+    fn rest(&self) -> &[u8] {
+        &self.bytes[self.at..]
     }
+}
 
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+fn content_length(fields: &mut Fields, length: usize) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    let mut rest = length;
+    loop {
+        at -= 1;
+        digits[at] = b'0' + u8::try_from(rest % 10).unwrap_or_default();
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
     }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+    fields.append(Known::ContentLength, &digits[at..]);
 }

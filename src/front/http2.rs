@@ -9,8 +9,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::server::{Builder, SendResponse};
 use http::{Method, Request, Response, StatusCode};
-use http_body::Body;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::accept::spawn;
@@ -18,8 +16,8 @@ use super::connection::Rewound;
 use super::{Drained, date};
 use crate::proxy::headers::strip_hop_by_hop;
 use crate::proxy::{self, Downstream, Outbound, Worker, handle};
-use crate::upstream::Inbound;
 use crate::upstream::http2::{content_length, send_body};
+use crate::upstream::{Caller, Inbound, Interim};
 use crate::wire::{Fields, Known, RequestHead, ResponseHead};
 
 /// What one client may have open at once.
@@ -32,8 +30,6 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const SEND_BUFFER: usize = 256 * 1024;
 /// How long an idle client may take to answer that it has heard of the end.
 const GRACE: Duration = Duration::from_secs(1);
-/// How many 1xx responses may wait to be sent.
-const INTERIM: usize = 8;
 
 /// How many streams are open, and since when there are none.
 #[derive(Debug)]
@@ -135,25 +131,26 @@ async fn serve_stream(
 ) {
     let is_head = request.method() == Method::HEAD;
     let request = taken(request);
-    let (interim, mut early) = mpsc::channel(INTERIM);
+    let caller = Caller { interim: Some(Interim::default()), ..Caller::default() };
+    let early = caller.interim.clone().unwrap_or_default();
     let response = {
-        let mut handling = pin!(handle(worker, downstream, request, Some(interim)));
+        let mut handling = pin!(handle(worker, downstream, request, &caller));
         loop {
             tokio::select! {
                 biased;
-                Some(response) = early.recv() => pass_on(&mut respond, response),
+                response = poll_fn(|cx| early.poll_next(cx)) => pass_on(&mut respond, response),
                 response = handling.as_mut() => break response,
                 // The client has given up: so do we.
                 _ = poll_fn(|cx| respond.poll_reset(cx)) => return,
             }
         }
     };
-    while let Ok(response) = early.try_recv() {
+    while let Some(response) = early.next() {
         pass_on(&mut respond, response);
     }
     let proxy::Response { mut head, body, .. } = response;
     complete(&mut head, &body, is_head);
-    let end = is_head || body.is_end_stream();
+    let end = is_head || body.is_empty();
     match respond.send_response(given(&head), end) {
         Ok(stream) if !end => {
             // Why it broke off is in the request's record; the client is told by the reset.
@@ -197,8 +194,8 @@ fn complete(head: &mut ResponseHead, body: &Outbound, is_head: bool) {
     if !bodiless
         && !head.fields.contains(Known::ContentLength)
         && let Outbound::Full(_) = body
-        && !(is_head && body.is_end_stream())
-        && let Some(length) = body.size_hint().exact()
+        && !(is_head && body.is_empty())
+        && let Some(length) = body.length()
     {
         head.fields.append(Known::ContentLength, length.to_string().as_bytes());
     }

@@ -2,7 +2,7 @@
 //! become bytes; what a request means is not known here.
 //!
 //! Reading order: [`bind`] (sockets, and the refusal to share an address with another process), [`accept`] (a worker's
-//! accept loops), [`connection`] (which protocol it is), [`http1`] (and `guard`), [`http2`] (and `date`), [`drain`] (the orderly
+//! accept loops), [`connection`] (which protocol it is), [`http1`] and [`http2`] (and `date`), [`drain`] (the orderly
 //! end).
 
 pub mod accept;
@@ -10,7 +10,6 @@ pub mod bind;
 pub mod connection;
 mod date;
 pub mod drain;
-mod guard;
 pub mod http1;
 pub mod http2;
 

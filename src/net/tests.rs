@@ -148,11 +148,11 @@ proptest! {
     ) {
         let pieces: Vec<Vec<u8>> = (0_u8..).zip(&sizes).map(|(index, size)| vec![b'a' + index; *size]).collect();
         let whole = pieces.concat();
-        let coding = if is_chunked { Coding::Chunked } else { Coding::Plain };
+        let coding = if is_chunked { Coding::Chunked { trailers: true } } else { Coding::Plain };
         let trailers = has_trailers.then(|| [("x-end", "1")].into_iter().collect::<Fields>());
         let expected_trailers = trailers.clone().filter(|_| is_chunked);
         let head_text = match coding {
-            Coding::Chunked => "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n".to_owned(),
+            Coding::Chunked { .. } => "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n".to_owned(),
             Coding::Plain => format!("POST / HTTP/1.1\r\ncontent-length: {}\r\n\r\n", whole.len()),
         };
         let (head, data, end) = block_on(async {

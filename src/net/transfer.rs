@@ -13,13 +13,19 @@ const COPIED: usize = 4 * 1024;
 /// So much may wait before it is written.
 const GATHERED: usize = 16 * 1024;
 
+/// So much may be written before others have their turn.
+const TURN: u64 = 1024 * 1024;
+
 /// How the end of the body is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Coding {
     /// By the head, or by the end of the connection.
     Plain,
     /// By the last chunk.
-    Chunked,
+    Chunked {
+        /// Whether trailers stand behind it, if there are any.
+        trailers: bool,
+    },
 }
 
 /// Why a message did not get out.
@@ -68,7 +74,12 @@ impl<S: Source> Transfer<S> {
     /// [`TransferError`]; what came before the body broke off has been written as far as the peer takes it at once.
     pub fn poll(&mut self, cx: &mut Context<'_>, io: &Io) -> Poll<Result<(), TransferError<S::Error>>> {
         self.is_held_up = false;
+        let turn = self.written + TURN;
         loop {
+            if self.written >= turn {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             let has_data = match self.gather(cx) {
                 Ok(has_data) => has_data,
                 Err(error) => {
@@ -80,7 +91,7 @@ impl<S: Source> Transfer<S> {
             let waiting = &self.out[self.at..];
             let taken = match &self.source {
                 Some(source) if has_data => source.with_data(|data| {
-                    let here = if self.coding == Coding::Chunked { self.open } else { data.len() };
+                    let here = if self.is_chunked() { self.open } else { data.len() };
                     io.write_both(waiting, &data[..here.min(data.len())])
                 }),
                 _ if !waiting.is_empty() => io.write(waiting),
@@ -101,8 +112,13 @@ impl<S: Source> Transfer<S> {
         }
     }
 
+    fn is_chunked(&self) -> bool {
+        self.coding != Coding::Plain
+    }
+
     /// Looks what the body has, and copies what is small; whether there is more, too large to be copied.
     fn gather(&mut self, cx: &mut Context<'_>) -> Result<bool, S::Error> {
+        let is_chunked = self.is_chunked();
         while let Some(source) = &mut self.source
             && self.out.len() - self.at < GATHERED
         {
@@ -110,15 +126,15 @@ impl<S: Source> Transfer<S> {
                 Poll::Pending => return Ok(false),
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Ready(Ok(Fill::End(trailers))) => {
-                    if self.coding == Coding::Chunked {
-                        last_chunk(trailers.as_ref(), &mut self.out);
+                    if let Coding::Chunked { trailers: takes_trailers } = self.coding {
+                        last_chunk(trailers.as_ref().filter(|_| takes_trailers), &mut self.out);
                     }
                     self.source = None;
                 }
                 Poll::Ready(Ok(Fill::Data)) => {
                     let out = &mut self.out;
                     let length = source.with_data(<[u8]>::len);
-                    if self.coding == Coding::Chunked && self.open == 0 {
+                    if is_chunked && self.open == 0 {
                         size_line(length, out);
                         self.open = length;
                     }
@@ -152,7 +168,7 @@ impl<S: Source> Transfer<S> {
         if let Some(source) = &mut self.source {
             source.consume(count);
         }
-        if self.coding == Coding::Chunked {
+        if self.is_chunked() {
             self.open -= count.min(self.open);
             if self.open == 0 {
                 self.out.extend_from_slice(b"\r\n");

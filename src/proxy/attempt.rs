@@ -14,7 +14,7 @@ use crate::config::model::Protocol;
 use crate::state::Arm;
 use crate::telemetry::{Cause, RetryOutcome};
 use crate::upstream::connect::ConnectError;
-use crate::upstream::{Exchange, Interim, Outgoing, SendErrorKind, Upload, UploadFailure};
+use crate::upstream::{Caller, Exchange, Outgoing, SendErrorKind, Upload, UploadFailure};
 
 /// What is the same for every attempt of a request, beside its head.
 #[derive(Debug)]
@@ -25,8 +25,8 @@ pub struct Plan<'a> {
     pub target: Option<PathAndQuery>,
     /// The host; where it is not kept, the head has no `Host` field any more.
     pub host: Host<'a>,
-    /// Where 1xx responses go.
-    pub interim: Option<Interim>,
+    /// The request's task.
+    pub caller: &'a Caller,
 }
 
 /// A request that got no response.
@@ -69,7 +69,7 @@ pub async fn attempt(
         let target = plan.target.as_ref().map_or_else(|| record.head.path_and_query(), PathAndQuery::as_str);
         let outgoing = Outgoing { head: &record.head, target, host };
         let sent = Instant::now();
-        let error = match endpoint.send(&outgoing, body, plan.interim.clone()).await {
+        let error = match endpoint.send(&outgoing, body, plan.caller).await {
             Ok(exchange) => {
                 let duration = sent.elapsed();
                 worker.metrics.response_head(arm.target, duration);
@@ -87,7 +87,7 @@ pub async fn attempt(
         if !tried.is_empty() {
             worker.metrics.retried(arm.target, RetryOutcome::Failure);
         }
-        if let Some(failure) = upload.failure() {
+        if let Some(failure) = upload.as_ref().and_then(|upload| upload.failure()) {
             return Err(Failed { failure: client_failure(failure), unsent: None });
         }
         worker.metrics.upstream_failed(arm.target, cause);

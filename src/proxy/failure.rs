@@ -9,6 +9,14 @@ use crate::telemetry::Blame;
 /// What went wrong with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
+    /// The head is not as HTTP says.
+    MalformedHead,
+    /// The head is over the listener's limit, or has too many fields.
+    HeadTooLarge,
+    /// The request line alone is over the listener's limit.
+    TargetTooLong,
+    /// Another major version of HTTP.
+    BadVersion,
     /// No `Host`, more than one, or one that is none.
     BadHost,
     /// The request target cannot be served (`OPTIONS *` aside, a path is needed).
@@ -57,7 +65,11 @@ pub enum Failure {
 
 impl Failure {
     /// Every failure.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 26] = [
+        Self::MalformedHead,
+        Self::HeadTooLarge,
+        Self::TargetTooLong,
+        Self::BadVersion,
         Self::BadHost,
         Self::BadTarget,
         Self::AmbiguousKey,
@@ -85,6 +97,10 @@ impl Failure {
     fn row(self) -> (u16, &'static str, Blame, &'static str) {
         use Blame::{Client, Upstream, Us};
         match self {
+            Self::MalformedHead => (400, "malformed_head", Client, "the request head is not valid HTTP"),
+            Self::HeadTooLarge => (431, "head_too_large", Client, "the request head is too large"),
+            Self::TargetTooLong => (414, "target_too_long", Client, "the request target is too long"),
+            Self::BadVersion => (505, "bad_version", Client, "this version of HTTP is not supported"),
             Self::BadHost => (400, "bad_host", Client, "the request needs exactly one valid host"),
             Self::BadTarget => (400, "bad_target", Client, "the request target is not a path"),
             Self::AmbiguousKey => {
@@ -183,6 +199,8 @@ mod tests {
             let status = failure.status();
             assert!(status.is_client_error() || status.is_server_error(), "{failure:?}");
             match failure.blame() {
+                // The one status of the client's doing that the standard counts among the server's.
+                Blame::Client if failure == Failure::BadVersion => assert_eq!(status.as_u16(), 505),
                 Blame::Client => assert!(status.is_client_error(), "{failure:?}"),
                 Blame::Upstream | Blame::Us => assert!(status.is_server_error(), "{failure:?}"),
             }

@@ -3,7 +3,6 @@
 use std::rc::Rc;
 
 use http::{Method, StatusCode, Version};
-use http_body::Body;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::attempt::{self, attempt};
@@ -21,22 +20,17 @@ use crate::logic::route::{Lookup, PathPattern};
 use crate::logic::split::{Assignment, Draw, OnUnavailable, Reason, Refusal, assign};
 use crate::state::{Arm, Plan, RouteEntry};
 use crate::telemetry::{Cause, TargetId};
-use crate::upstream::{Exchange, Inbound, Interim, Upload, UploadState};
+use crate::upstream::{Caller, Exchange, Inbound, Upload, UploadState};
 use crate::wire::{Known, Length, RequestHead};
 
-/// Answers `request`. 1xx responses of the upstream go to `interim`, where the client's protocol can take them.
-pub async fn handle(
-    worker: &Worker,
-    downstream: &Downstream,
-    request: Request,
-    interim: Option<Interim>,
-) -> Response {
+/// Answers `request`, in the task of `caller`.
+pub async fn handle(worker: &Worker, downstream: &Downstream, request: Request, caller: &Caller) -> Response {
     let serving = worker.serving();
     let Request { head, body } = request;
     let (version, is_head) = (head.version, head.method == Method::HEAD);
     let mut record = Box::new(Record::new(Rc::clone(&worker.metrics), Rc::clone(&serving), head));
     let secure = downstream.secure;
-    let mut phases = Phases { worker, downstream, serving: &serving, interim, secure };
+    let mut phases = Phases { worker, downstream, serving: &serving, caller, secure };
     let (mut response, failure) = match phases.run(body, &mut record).await {
         Ok(Answer::Upstream(Streaming { exchange, upload, deadline })) => {
             let Exchange { head, body, lease } = exchange;
@@ -56,7 +50,7 @@ pub async fn handle(
     };
     response.close = version < Version::HTTP_2 && failure.is_some_and(respond::closes_connection);
     record.status = response.head.status;
-    record.response_bytes = if is_head { 0 } else { response.body.size_hint().exact().unwrap_or_default() };
+    record.response_bytes = if is_head { 0 } else { response.body.length().unwrap_or_default() };
     record.close(failure);
     response
 }
@@ -79,7 +73,7 @@ enum Answer {
 
 struct Streaming {
     exchange: Exchange,
-    upload: Rc<UploadState>,
+    upload: Option<Rc<UploadState>>,
     deadline: Option<Instant>,
 }
 
@@ -95,7 +89,7 @@ struct Phases<'a> {
     worker: &'a Worker,
     downstream: &'a Downstream,
     serving: &'a Rc<Serving>,
-    interim: Option<Interim>,
+    caller: &'a Caller,
     /// Whether the client's way to us is encrypted; known for good once the request is read.
     secure: bool,
 }
@@ -177,7 +171,7 @@ impl<'a> Phases<'a> {
         }
 
         let limit = entry.route.max_body.map(|size| size.0);
-        if let (Some(limit), Some(length)) = (limit, body.size_hint().exact())
+        if let (Some(limit), Some(length)) = (limit, body.length())
             && length > limit
         {
             return Err(Failure::BodyTooLarge);
@@ -198,16 +192,18 @@ impl<'a> Phases<'a> {
         headers::forward(&mut head.fields, &forwarding);
         entry.route.request_headers.apply(&mut head.fields);
         let upload = if headers::expects_to_be_asked(head) {
-            Upload::expecting(body, limit, settings.body_timeout, self.interim.clone())
+            Upload::expecting(body, limit, settings.body_timeout, self.caller.interim.clone())
         } else {
             Upload::new(body, limit, settings.body_timeout)
         };
-        let serving = Rc::clone(self.serving);
-        let upload = upload.filtering(move |trailers| {
-            headers::strip_request_trailers(trailers, &serving.snapshot.routing_headers);
+        let upload = upload.filtering(|| {
+            let serving = Rc::clone(self.serving);
+            Box::new(move |trailers| {
+                headers::strip_request_trailers(trailers, &serving.snapshot.routing_headers);
+            })
         });
         let attempts = entry.route.attempts;
-        let plan = attempt::Plan { attempts, target, host, interim: self.interim.take() };
+        let plan = attempt::Plan { attempts, target, host, caller: self.caller };
         Ok(Step::Forward(entry, plan, upload))
     }
 
@@ -261,7 +257,7 @@ impl<'a> Phases<'a> {
         record: &mut Record,
     ) -> Result<Answer, Failure> {
         let upload = body.state();
-        record.upload = Some(Rc::clone(&upload));
+        record.upload.clone_from(&upload);
         let deadline = entry.route.timeout.map(|limit| record.started() + limit);
         let sending = async {
             match (&entry.plan, record.variant) {

@@ -5,17 +5,16 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
+use bytes::{Buf, Bytes};
 use tokio::time::Sleep;
 
 use super::Failure;
 use super::headers::strip_trailers;
 use super::record::Record;
+use crate::net::{Fill, Source};
 use crate::telemetry::Cause;
 use crate::upstream::local::Lease;
 use crate::upstream::{Inbound, UploadState};
-use crate::wire::Fields;
 
 /// A response body on its way to the client.
 #[derive(Debug)]
@@ -31,7 +30,7 @@ pub enum Outbound {
 pub struct Stream {
     body: Inbound,
     lease: Option<Lease>,
-    upload: Rc<UploadState>,
+    upload: Option<Rc<UploadState>>,
     record: Option<Box<Record>>,
     deadline: Option<Pin<Box<Sleep>>>,
 }
@@ -52,16 +51,30 @@ impl Outbound {
     pub fn stream(
         body: Inbound,
         lease: Lease,
-        upload: Rc<UploadState>,
+        upload: Option<Rc<UploadState>>,
         record: Box<Record>,
         deadline: Option<Pin<Box<Sleep>>>,
     ) -> Self {
+        let is_empty = body.is_empty();
         let mut stream = Stream { body, lease: Some(lease), upload, record: Some(record), deadline };
-        if stream.body.is_end_stream() {
+        if is_empty {
             stream.finish(None);
             return Self::Full(None);
         }
         Self::Stream(Box::new(stream))
+    }
+
+    /// How many bytes it is, where that is known before.
+    pub fn length(&self) -> Option<u64> {
+        match self {
+            Self::Full(bytes) => Some(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Stream(stream) => stream.body.length(),
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Self::Full(None))
     }
 }
 
@@ -69,7 +82,7 @@ impl Stream {
     fn finish(&mut self, failure: Option<Failure>) {
         if let Some(lease) = self.lease.take()
             && failure.is_none()
-            && self.upload.is_done()
+            && self.upload.as_ref().is_none_or(|upload| upload.is_done())
         {
             lease.give_back();
         }
@@ -78,52 +91,44 @@ impl Stream {
         }
     }
 
-    fn break_off(&mut self, failure: Failure, cause: Cause) {
+    fn break_off(&mut self, failure: Failure, cause: Cause) -> Poll<Result<Fill, OutboundError>> {
         if let Some(record) = &self.record {
             record.broke_off(cause);
         }
         self.finish(Some(failure));
+        Poll::Ready(Err(OutboundError(failure)))
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, OutboundError>>> {
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<Fill, OutboundError>> {
         if let Some(deadline) = &mut self.deadline
             && deadline.as_mut().poll(cx).is_ready()
         {
-            self.break_off(Failure::RouteTimeout, Cause::Timeout);
-            return Poll::Ready(Some(Err(OutboundError(Failure::RouteTimeout))));
+            return self.break_off(Failure::RouteTimeout, Cause::Timeout);
         }
-        match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-            None => {
-                self.finish(None);
-                Poll::Ready(None)
-            }
-            Some(Ok(frame)) => {
-                if let (Some(data), Some(record)) = (frame.data_ref(), &mut self.record) {
-                    record.response_bytes += data.len() as u64;
-                }
-                let frame = match (frame.into_trailers(), &self.record) {
-                    (Ok(trailers), Some(record)) => {
-                        let mut trailers = Fields::from(&trailers);
+        // The request's body may still be on its way.
+        if let Some(lease) = &mut self.lease {
+            lease.poll_upload(cx);
+        }
+        match ready!(self.body.poll_fill(cx)) {
+            Ok(Fill::Data) => Poll::Ready(Ok(Fill::Data)),
+            Ok(Fill::End(trailers)) => {
+                let trailers = trailers.map(|mut trailers| {
+                    if let Some(record) = &self.record {
                         strip_trailers(&mut trailers, record.routing_headers().ours());
-                        Frame::trailers(trailers.to_map())
                     }
-                    (Ok(trailers), None) => Frame::trailers(trailers),
-                    (Err(frame), _) => frame,
-                };
-                if frame.is_trailers() || self.body.is_end_stream() {
-                    self.finish(None);
-                }
-                Poll::Ready(Some(Ok(frame)))
+                    trailers
+                });
+                self.finish(None);
+                Poll::Ready(Ok(Fill::End(trailers)))
             }
-            Some(Err(error)) => {
-                let (failure, cause) = if error.is_malformed() {
-                    (Failure::UpstreamProtocol, Cause::Protocol)
-                } else {
-                    (Failure::UpstreamReset, Cause::Reset)
-                };
-                self.break_off(failure, cause);
-                Poll::Ready(Some(Err(OutboundError(failure))))
-            }
+            Err(error) if error.is_malformed() => self.break_off(Failure::UpstreamProtocol, Cause::Protocol),
+            Err(_) => self.break_off(Failure::UpstreamReset, Cause::Reset),
+        }
+    }
+
+    fn sent(&mut self, count: usize) {
+        if let Some(record) = &mut self.record {
+            record.response_bytes += count as u64;
         }
     }
 }
@@ -135,31 +140,49 @@ impl Drop for Stream {
     }
 }
 
-impl Body for Outbound {
-    type Data = Bytes;
+impl Source for Outbound {
     type Error = OutboundError;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, OutboundError>>> {
-        match self.get_mut() {
-            Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Stream(stream) => stream.poll(cx),
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<Fill, OutboundError>> {
+        match self {
+            Self::Full(None) => Poll::Ready(Ok(Fill::End(None))),
+            Self::Full(Some(_)) => Poll::Ready(Ok(Fill::Data)),
+            Self::Stream(stream) => stream.poll_fill(cx),
         }
     }
 
-    fn is_end_stream(&self) -> bool {
+    fn with_data<R>(&self, look: impl FnOnce(&[u8]) -> R) -> R {
         match self {
-            Self::Full(bytes) => bytes.is_none(),
-            Self::Stream(stream) => stream.record.is_none() || stream.body.is_end_stream(),
+            Self::Full(bytes) => look(bytes.as_deref().unwrap_or_default()),
+            Self::Stream(stream) => stream.body.with_data(look),
         }
     }
 
-    fn size_hint(&self) -> SizeHint {
+    fn consume(&mut self, count: usize) {
         match self {
-            Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Self::Stream(stream) => stream.body.size_hint(),
+            Self::Full(bytes) => {
+                if let Some(rest) = bytes {
+                    rest.advance(count.min(rest.len()));
+                    if rest.is_empty() {
+                        *bytes = None;
+                    }
+                }
+            }
+            Self::Stream(stream) => {
+                stream.sent(count);
+                stream.body.consume(count);
+            }
+        }
+    }
+
+    fn take(&mut self) -> Bytes {
+        match self {
+            Self::Full(bytes) => bytes.take().unwrap_or_default(),
+            Self::Stream(stream) => {
+                let data = stream.body.take();
+                stream.sent(data.len());
+                data
+            }
         }
     }
 }

@@ -59,8 +59,7 @@ impl Expectation {
         }
         if let Some(interim) = self.interim.take() {
             let go_on = ResponseHead::new(StatusCode::CONTINUE, Version::HTTP_11, Fields::default());
-            // A full queue drops it: the client has its own patience.
-            let _ = interim.try_send(go_on);
+            interim.send(go_on);
         }
         Poll::Ready(())
     }

@@ -1,45 +1,38 @@
-//! HTTP/1.1 to an endpoint: connections one request at a time, kept in a LIFO list between requests.
+//! HTTP/1.1 to an endpoint: connections one request at a time, kept in a LIFO list between requests. The exchange runs
+//! in the task of the request itself: nobody else is woken for it.
 
 use std::cell::{Cell, RefCell};
-use std::convert::Infallible;
-use std::error::Error;
-use std::pin::pin;
+use std::future::poll_fn;
+use std::io;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::future::select;
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING};
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
-use hyper::client::conn::http1;
-use hyper::ext::ReasonPhrase;
-use hyper_util::rt::TokioIo;
-use tokio::sync::oneshot;
+use http::{Method, StatusCode, Version};
 use tokio::time::Instant;
 
-use super::local::{Endpoint, Interim, SendError, SendErrorKind, within};
-use super::tolerant::Tolerant;
-use super::{Inbound, Outgoing, Upload};
-use crate::telemetry::ConnectionEvent;
-use crate::wire::{Fields, ResponseHead};
-
-/// The sending half of a connection. Dropping it closes the connection at once, whatever it is doing: nobody waits for
-/// the exchange on it, and neither side may be left writing to nobody.
-#[derive(Debug)]
-pub struct Sender {
-    requests: http1::SendRequest<Upload>,
-    _alive: oneshot::Sender<Infallible>,
-    /// Whether it waits in the pool; shared with its driver, so that its end is counted from where it was.
-    pooled: Rc<Cell<bool>>,
-}
-
-/// How many connections that are still finishing their last exchange a request passes over before it makes a new one.
-const LOOK: usize = 4;
-
-const DUBIOUS: &str = "the framing of the response is ambiguous";
+use super::local::{Caller, Endpoint, SendError, SendErrorKind};
+use super::{Inbound, Outgoing, Upload, UploadState};
+use crate::net::{Coding, Link, Transfer, TransferError};
+use crate::telemetry::{self, ConnectionEvent, UpstreamId};
+use crate::wire::{Known, Length, ResponseHead};
 
 /// The largest response head that is accepted.
 const MAX_RESPONSE_HEAD: usize = 256 * 1024;
+
+/// How many 1xx responses are read before others have their turn.
+const TURN: usize = 16;
+
+/// A connection to an endpoint. Dropping it closes it at once, whatever it is doing.
+#[derive(Debug)]
+pub struct Connection {
+    link: Rc<Link>,
+    metrics: Rc<telemetry::Worker>,
+    upstream: UpstreamId,
+    is_pooled: Cell<bool>,
+    /// Whether the endpoint keeps it open behind the present exchange.
+    is_kept: Cell<bool>,
+}
 
 /// The idle connections to one endpoint, the last used first.
 #[derive(Debug, Default)]
@@ -49,172 +42,277 @@ pub struct Pool {
 
 #[derive(Debug)]
 struct Idle {
-    sender: Sender,
+    connection: Connection,
     since: Instant,
 }
 
-impl Pool {
-    /// Keeps `sender` for the next request, unless its connection is closed.
-    pub(super) fn put(&self, sender: Sender, endpoint: &Endpoint) {
-        if !sender.requests.is_closed() {
-            sender.pooled.set(true);
-            endpoint.event(ConnectionEvent::Idle);
-            self.idle.borrow_mut().push(Idle { sender, since: Instant::now() });
-        }
-    }
+/// A response, and what is left of its exchange.
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub(super) head: ResponseHead,
+    pub(super) body: Inbound,
+    pub(super) connection: Connection,
+    /// The request's body, where it is still on its way.
+    pub(super) uploading: Option<Box<Uploading>>,
+}
 
-    /// The idle connection that was used last, if one is usable.
-    fn take(&self, endpoint: &Endpoint) -> Option<Sender> {
-        let mut idle = self.idle.borrow_mut();
-        let mut index = idle.len();
-        let mut looks = 0;
-        while index > 0 && looks < LOOK {
-            index -= 1;
-            let requests = &idle[index].sender.requests;
-            if requests.is_closed() {
-                idle.remove(index);
-            } else if requests.is_ready() {
-                let Idle { sender, .. } = idle.remove(index);
-                sender.pooled.set(false);
-                endpoint.event(ConnectionEvent::Busy);
-                return Some(sender);
-            } else {
-                looks += 1;
-            }
-        }
-        None
-    }
+/// A request's body that is on its way while the response comes already.
+#[derive(Debug)]
+pub struct Uploading {
+    transfer: Transfer<Upload>,
+    link: Rc<Link>,
+}
 
-    /// Closes connections idle for longer than `limit`.
-    pub(super) fn close_idle(&self, now: Instant, limit: Duration) {
-        self.idle.borrow_mut().retain(|idle| {
-            !idle.sender.requests.is_closed() && now.saturating_duration_since(idle.since) < limit
-        });
+impl Uploading {
+    /// Sends on what has come; ready when there is nothing left to be sent.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // Why it broke off stands in the upload's state.
+        self.transfer.poll(cx, self.link.io()).map(drop)
     }
 }
 
-/// Sends `outgoing` with `body` over an idle or a new connection and waits for the response's head.
+impl Connection {
+    fn new(link: Rc<Link>, endpoint: &Endpoint) -> Self {
+        let (metrics, upstream) = (Rc::clone(&endpoint.metrics), endpoint.upstream.id);
+        metrics.connection(upstream, ConnectionEvent::Connected);
+        Self { link, metrics, upstream, is_pooled: Cell::new(false), is_kept: Cell::new(true) }
+    }
+
+    fn event(&self, event: ConnectionEvent) {
+        self.metrics.connection(self.upstream, event);
+    }
+
+    /// Whether it cannot be used again: the endpoint has closed it, or said something that nobody asked for. No system
+    /// call is needed where nothing has happened.
+    fn is_stale(&self) -> bool {
+        let is_quiet =
+            || self.link.io().read(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        !self.is_kept.get() || !self.link.is_between() || self.link.ahead() > 0 || !is_quiet()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.event(if self.is_pooled.get() { ConnectionEvent::IdleClosed } else { ConnectionEvent::Closed });
+    }
+}
+
+impl Pool {
+    /// Keeps `connection` for the next request, unless it is of no more use.
+    pub(super) fn put(&self, connection: Connection) {
+        if connection.is_kept.get() && connection.link.is_between() && connection.link.ahead() == 0 {
+            connection.is_pooled.set(true);
+            connection.event(ConnectionEvent::Idle);
+            self.idle.borrow_mut().push(Idle { connection, since: Instant::now() });
+        }
+    }
+
+    /// The idle connection that was used last and is of use.
+    fn take(&self) -> Option<Connection> {
+        loop {
+            let Idle { connection, .. } = self.idle.borrow_mut().pop()?;
+            if !connection.is_stale() {
+                connection.is_pooled.set(false);
+                connection.event(ConnectionEvent::Busy);
+                return Some(connection);
+            }
+        }
+    }
+
+    /// Closes connections idle for longer than `limit`, and those of no more use.
+    pub(super) fn close_idle(&self, now: Instant, limit: Duration) {
+        let mut idle = self.idle.borrow_mut();
+        idle.retain(|idle| now.saturating_duration_since(idle.since) < limit && !idle.connection.is_stale());
+    }
+}
+
+/// Sends a request over an idle or a new connection and waits for the response's head.
 pub(super) async fn send(
     endpoint: &Rc<Endpoint>,
     outgoing: &Outgoing<'_>,
-    body: Upload,
-    interim: Option<Interim>,
-) -> Result<(ResponseHead, Inbound, Sender), SendError> {
-    let upload = body.state();
-    let limit = endpoint.upstream.settings.response_timeout;
-    let Ok(request) = request(outgoing) else {
-        return Err(SendError { kind: SendErrorKind::Host, unsent: Some(body) });
-    };
-    let mut request = request.map(|()| body);
-    if interim.is_some() || upload.asked().is_some() {
-        let asked = upload.asked().cloned();
-        hyper::ext::on_informational(&mut request, move |response| {
-            if response.status() == StatusCode::CONTINUE {
-                if let Some(asked) = &asked {
-                    asked.set();
-                }
-            } else if let Some(interim) = &interim {
-                let fields = Fields::from(response.headers());
-                // A full queue drops the interim response, which is advisory.
-                let _ = interim.try_send(ResponseHead::new(response.status(), response.version(), fields));
-            }
-        });
-    }
+    mut upload: Upload,
+    caller: &Caller,
+) -> Result<Sent, SendError> {
     loop {
-        let (mut sender, reused) = match endpoint.http1.take(endpoint) {
-            Some(sender) => (sender, true),
-            None => match open(endpoint).await {
-                Ok(sender) => (sender, false),
-                Err(kind) => return Err(SendError { kind, unsent: Some(request.into_body()) }),
+        let (connection, is_reused) = match endpoint.http1.take() {
+            Some(connection) => (connection, true),
+            None => match endpoint.connect(endpoint.upstream.settings.connect_timeout).await {
+                Ok(io) => (Connection::new(Rc::new(Link::new(io)), endpoint), false),
+                Err(error) => return Err(SendError { kind: error.into(), unsent: Some(upload) }),
             },
         };
-        let sent = match within(sender.requests.try_send_request(request), &upload, limit).await {
-            Ok(sent) => sent,
+        let is_bodiless = upload.is_empty();
+        let (head, coding) = write_head(outgoing, &upload);
+        let mut exchange = Exchange {
+            link: &connection.link,
+            asked: Asking {
+                caller,
+                upload: upload.state(),
+                limit: endpoint.upstream.settings.response_timeout,
+            },
+            transfer: Some(Transfer::new(head, coding, (!is_bodiless).then_some(upload))),
+            sent: 0,
+            has_answered: false,
+            started: Instant::now(),
+        };
+        match poll_fn(|cx| exchange.poll(cx)).await {
+            Ok(head) => {
+                let uploading = exchange.transfer.take();
+                return accept(head, &outgoing.head.method, connection, uploading);
+            }
+            // It had closed before it read the request: the next one, or a new one. What may have been read is sent
+            // again only where doing it twice is doing it once (RFC 9110 §9.2.2).
+            Err(SendErrorKind::Reset(_))
+                if is_reused
+                    && is_bodiless
+                    && !exchange.has_answered
+                    && (exchange.sent == 0 || outgoing.head.method.is_idempotent()) =>
+            {
+                upload = Upload::default();
+            }
             Err(kind) => return Err(SendError { kind, unsent: None }),
-        };
-        match sent {
-            Ok(response) if has_dubious_framing(response.headers()) => {
-                return Err(SendError { kind: SendErrorKind::Protocol(DUBIOUS.into()), unsent: None });
-            }
-            Ok(response) => {
-                let head = head(&response);
-                return Ok((head, Inbound::from(response.into_body()), sender));
-            }
-            Err(mut error) => match error.take_message() {
-                // The connection had closed before a byte was written: the next one, or a new one.
-                Some(unsent) if reused => request = unsent,
-                unsent => {
-                    let kind = classify(error.into_error());
-                    return Err(SendError { kind, unsent: unsent.map(Request::into_body) });
-                }
-            },
         }
     }
 }
 
-/// The request as hyper has it, without its body.
-fn request(outgoing: &Outgoing<'_>) -> Result<Request<()>, http::Error> {
-    let mut request = Request::new(());
-    let target = PathAndQuery::try_from(outgoing.target)?;
-    *request.method_mut() = outgoing.head.method.clone();
-    *request.uri_mut() = Uri::from(target);
-    let headers = request.headers_mut();
-    *headers = outgoing.head.fields.to_map();
+/// The head as it goes to the endpoint, and how the body's end is told.
+fn write_head(outgoing: &Outgoing<'_>, upload: &Upload) -> (Vec<u8>, Coding) {
+    let mut out = Vec::with_capacity(1024);
+    let head = outgoing.head;
+    head.write(outgoing.target, &mut out);
     if let Some(host) = outgoing.host {
-        headers.insert(HOST, host.clone());
+        out.extend_from_slice(b"host: ");
+        out.extend_from_slice(host.as_bytes());
+        out.extend_from_slice(b"\r\n");
     }
-    if headers.contains_key(TE) {
+    if head.fields.contains(Known::Te) {
         // What we say of this hop alone (RFC 9110 §10.1.4).
-        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+        out.extend_from_slice(b"connection: te\r\n");
     }
-    Ok(request)
-}
-
-/// The head of a response as hyper has it.
-fn head<B>(response: &Response<B>) -> ResponseHead {
-    let fields = Fields::from(response.headers());
-    let head = ResponseHead::new(response.status(), response.version(), fields);
-    match response.extensions().get::<ReasonPhrase>() {
-        Some(reason) => head.with_reason(reason.as_bytes()),
-        None => head,
+    let mut coding = Coding::Plain;
+    if upload.is_empty() {
+        // HTTP/2 says it without a length, which HTTP/1 servers ask for (RFC 9110 §8.6).
+        let has_content = matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
+        if has_content && head.version == Version::HTTP_2 && !head.fields.contains(Known::ContentLength) {
+            out.extend_from_slice(b"content-length: 0\r\n");
+        }
+    } else if upload.length().is_none() || !head.fields.contains(Known::ContentLength) {
+        out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+        coding = Coding::Chunked { trailers: true };
     }
+    out.extend_from_slice(b"\r\n");
+    (out, coding)
 }
 
-/// Whether a head says two things about where its body ends, or names a coding that only the next hop undoes: passed
-/// on as it is, the body would be another one (RFC 9112 §6.3).
-pub fn has_dubious_framing(headers: &HeaderMap) -> bool {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let Some(coding) = codings.next() else { return false };
-    codings.next().is_some()
-        || !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked")
-        || headers.contains_key(CONTENT_LENGTH)
+/// What a response's head says of the rest.
+fn accept(
+    mut head: ResponseHead,
+    method: &Method,
+    connection: Connection,
+    uploading: Option<Transfer<Upload>>,
+) -> Result<Sent, SendError> {
+    let length = match Length::of_response(&head, method) {
+        Ok(length) => length,
+        Err(error) => {
+            return Err(SendError { kind: SendErrorKind::Protocol(Box::new(error)), unsent: None });
+        }
+    };
+    let says = |word| head.fields.has_token(Known::Connection, word);
+    let is_kept = if head.version == Version::HTTP_10 { says("keep-alive") } else { !says("close") };
+    connection.is_kept.set(is_kept && length != Length::UntilClose);
+    head.fields.remove(Known::TransferEncoding);
+    let link = Rc::clone(&connection.link);
+    let body = Inbound::http1(&link, length);
+    let uploading = uploading.map(|transfer| Box::new(Uploading { transfer, link }));
+    Ok(Sent { head, body, connection, uploading })
 }
 
-fn classify(error: hyper::Error) -> SendErrorKind {
-    if error.is_parse() || error.is_parse_status() || error.is_parse_too_large() {
-        SendErrorKind::Protocol(Box::new(error) as Box<dyn Error>)
-    } else {
-        SendErrorKind::Reset(Box::new(error))
+/// Whom a request is from, as far as the exchange needs it.
+struct Asking<'a> {
+    caller: &'a Caller,
+    upload: Option<Rc<UploadState>>,
+    limit: Duration,
+}
+
+/// A request on its way out and its response on its way in.
+struct Exchange<'a> {
+    link: &'a Link,
+    asked: Asking<'a>,
+    /// `None` once the request is sent, or cannot be sent any more.
+    transfer: Option<Transfer<Upload>>,
+    sent: u64,
+    has_answered: bool,
+    started: Instant,
+}
+
+impl Exchange<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseHead, SendErrorKind>> {
+        if let Some(transfer) = &mut self.transfer {
+            let polled = transfer.poll(cx, self.link.io());
+            self.sent = transfer.written();
+            match polled {
+                Poll::Pending => {}
+                Poll::Ready(Err(TransferError::Source(error))) => {
+                    return Poll::Ready(Err(SendErrorKind::Reset(Box::new(error))));
+                }
+                // An endpoint that refuses a body from its head alone answers and closes: what it said is still to be
+                // read, though it takes no more.
+                Poll::Ready(Ok(()) | Err(TransferError::Io(_))) => self.transfer = None,
+            }
+        }
+        if let Poll::Ready(read) = self.poll_head(cx) {
+            return Poll::Ready(read);
+        }
+        let progress = self.asked.upload.as_ref().and_then(|upload| upload.last_progress());
+        let deadline = progress.unwrap_or(self.started).max(self.started) + self.asked.limit;
+        self.asked.caller.alarm.borrow_mut().poll_until(cx, deadline).map(|()| Err(SendErrorKind::Timeout))
     }
-}
 
-async fn open(endpoint: &Rc<Endpoint>) -> Result<Sender, SendErrorKind> {
-    let io = endpoint.connect(endpoint.upstream.settings.connect_timeout).await?;
-    let (requests, connection) = http1::Builder::new()
-        .max_header_size(MAX_RESPONSE_HEAD)
-        .handshake(TokioIo::new(Tolerant::new(io)))
-        .await
-        .map_err(|error| SendErrorKind::Reset(Box::new(error)))?;
-    endpoint.event(ConnectionEvent::Connected);
-    let pooled = Rc::new(Cell::new(false));
-    let (alive, dropped) = oneshot::channel();
-    let sender = Sender { requests, _alive: alive, pooled: Rc::clone(&pooled) };
-    let endpoint = Rc::clone(endpoint);
-    super::drive(async move {
-        // Its failure reaches the request that was on it.
-        let _ = select(pin!(connection), dropped).await;
-        let closed = if pooled.get() { ConnectionEvent::IdleClosed } else { ConnectionEvent::Closed };
-        endpoint.event(closed);
-    });
-    Ok(sender)
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseHead, SendErrorKind>> {
+        let protocol = |error| Poll::Ready(Err(SendErrorKind::Protocol(error)));
+        let mut interim = 0;
+        loop {
+            if interim == TURN {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            match self.link.parse(|bytes| ResponseHead::parse(&bytes[..bytes.len().min(MAX_RESPONSE_HEAD)])) {
+                Ok(Some(head)) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
+                    return protocol("nobody asked for another protocol".into());
+                }
+                Ok(Some(head)) if head.status.is_informational() => {
+                    self.has_answered = true;
+                    interim += 1;
+                    self.inform(head);
+                    continue;
+                }
+                Ok(Some(head)) => return Poll::Ready(Ok(head)),
+                Ok(None) if self.link.ahead() >= MAX_RESPONSE_HEAD => {
+                    return protocol("the head is too large".into());
+                }
+                Ok(None) => {}
+                Err(error) => return protocol(Box::new(error)),
+            }
+            self.link.rest();
+            match self.link.poll_read(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(0)) => {
+                    return Poll::Ready(Err(SendErrorKind::Reset("the endpoint closed".into())));
+                }
+                Poll::Ready(Ok(_)) => self.has_answered = true,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(SendErrorKind::Reset(Box::new(error)))),
+            }
+        }
+    }
+
+    /// A 1xx response: 100 asks for the body, others are for the client.
+    fn inform(&self, head: ResponseHead) {
+        if head.status == StatusCode::CONTINUE {
+            if let Some(asked) = self.asked.upload.as_ref().and_then(|upload| upload.asked()) {
+                asked.set();
+            }
+        } else if let Some(interim) = &self.asked.caller.interim {
+            interim.send(head);
+        }
+    }
 }

@@ -15,13 +15,13 @@ use h2::client::{self, ResponseFuture, SendRequest};
 use h2::{Ping, Reason, SendStream};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Request, Response, StatusCode, Uri, Version, header};
-use http_body::Body;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::connect::{ConnectError, Io};
-use super::local::{Endpoint, Interim, SendError, SendErrorKind, within};
-use super::{Inbound, Outgoing, Upload, UploadState};
+use super::connect::ConnectError;
+use super::local::{Endpoint, SendError, SendErrorKind, within};
+use super::{Inbound, Interim, Outgoing, Upload, UploadState};
+use crate::net::{Fill, Io, Source};
 use crate::telemetry::ConnectionEvent;
 use crate::wire::{Fields, ResponseHead};
 
@@ -203,7 +203,7 @@ pub(super) async fn send(
     endpoint: &Rc<Endpoint>,
     outgoing: &Outgoing<'_>,
     body: Upload,
-    interim: Option<Interim>,
+    interim: Option<&Interim>,
 ) -> Result<(ResponseHead, Inbound, Hold), SendError> {
     let upload = body.state();
     let limit = endpoint.upstream.settings.response_timeout;
@@ -222,7 +222,7 @@ pub(super) async fn send(
             Err(_) => return Err(unsent(SendErrorKind::Timeout, body)),
         }
     };
-    let end = body.is_end_stream();
+    let end = body.is_empty();
     let (response, stream) = match sender.send_request(request, end) {
         Ok(sent) => sent,
         Err(error) => return Err(SendError { kind: classify(error), unsent: None }),
@@ -235,7 +235,8 @@ pub(super) async fn send(
             let _ = select(pin!(send_body(body, stream)), dropped).await;
         });
     }
-    match within(final_response(response, interim, &upload), &upload, limit).await {
+    let upload = upload.as_deref();
+    match within(final_response(response, interim, upload), upload, limit).await {
         Ok(Ok(response)) => {
             let length = content_length(response.headers());
             let head = head(&response);
@@ -270,19 +271,19 @@ fn head<B>(response: &Response<B>) -> ResponseHead {
 
 async fn final_response(
     mut response: ResponseFuture,
-    interim: Option<Interim>,
-    upload: &UploadState,
+    interim: Option<&Interim>,
+    upload: Option<&UploadState>,
 ) -> Result<Response<h2::RecvStream>, h2::Error> {
     poll_fn(|cx| {
-        if interim.is_some() || upload.asked().is_some() {
+        let asked = upload.and_then(UploadState::asked);
+        if interim.is_some() || asked.is_some() {
             while let Poll::Ready(Some(Ok(early))) = response.poll_informational(cx) {
                 if early.status() == StatusCode::CONTINUE {
-                    if let Some(asked) = upload.asked() {
+                    if let Some(asked) = asked {
                         asked.set();
                     }
-                } else if let Some(interim) = &interim {
-                    // A full queue drops the interim response, which is advisory.
-                    let _ = interim.try_send(head(&early));
+                } else if let Some(interim) = interim {
+                    interim.send(head(&early));
                 }
             }
         }
@@ -315,43 +316,45 @@ pub enum BodyError<E> {
 ///
 /// # Errors
 /// [`BodyError`], after the stream was ended one way or the other.
-pub async fn send_body<B: Body<Data = Bytes>>(
-    body: B,
+pub async fn send_body<S: Source>(
+    mut body: S,
     mut stream: SendStream<Bytes>,
-) -> Result<(), BodyError<B::Error>> {
-    let mut body = pin!(body);
+) -> Result<(), BodyError<S::Error>> {
+    let mut next = None;
     loop {
-        let frame = poll_fn(|cx| {
-            if let Poll::Ready(reset) = stream.poll_reset(cx) {
-                return Poll::Ready(Err(match reset {
-                    Ok(reason) => h2::Error::from(reason),
-                    Err(error) => error,
-                }));
+        let fill = match next.take() {
+            Some(fill) => fill,
+            None => poll_fn(|cx| {
+                if let Poll::Ready(reset) = stream.poll_reset(cx) {
+                    return Poll::Ready(Err(reset.map_or_else(|error| error, h2::Error::from)));
+                }
+                body.poll_fill(cx).map(Ok)
+            })
+            .await
+            .map_err(BodyError::Stream)?,
+        };
+        match fill {
+            Ok(Fill::Data) => {
+                let data = body.take();
+                // Whether that was all, so that its frame can say so.
+                next = match poll_fn(|cx| Poll::Ready(body.poll_fill(cx))).await {
+                    Poll::Ready(fill) => Some(fill),
+                    Poll::Pending => None,
+                };
+                let end = matches!(next, Some(Ok(Fill::End(None))));
+                send_data(&mut stream, data, end).await.map_err(BodyError::Stream)?;
+                if end {
+                    return Ok(());
+                }
             }
-            body.as_mut().poll_frame(cx).map(Ok)
-        })
-        .await
-        .map_err(BodyError::Stream)?;
-        match frame {
-            None => return stream.send_data(Bytes::new(), true).map_err(BodyError::Stream),
-            Some(Err(error)) => {
+            Ok(Fill::End(None)) => return stream.send_data(Bytes::new(), true).map_err(BodyError::Stream),
+            Ok(Fill::End(Some(trailers))) => {
+                return stream.send_trailers(trailers.to_map()).map_err(BodyError::Stream);
+            }
+            Err(error) => {
                 stream.send_reset(Reason::CANCEL);
                 return Err(BodyError::Body(error));
             }
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => {
-                    let end = body.is_end_stream();
-                    send_data(&mut stream, data, end).await.map_err(BodyError::Stream)?;
-                    if end {
-                        return Ok(());
-                    }
-                }
-                Err(frame) => {
-                    if let Ok(trailers) = frame.into_trailers() {
-                        return stream.send_trailers(trailers).map_err(BodyError::Stream);
-                    }
-                }
-            },
         }
     }
 }

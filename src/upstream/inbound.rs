@@ -1,12 +1,13 @@
 //! A body that streams in from a peer, whichever protocol it speaks: a request's from the client, a response's from
-//! the endpoint. It is polled only when the other side has room, so nothing is buffered beyond one frame.
+//! the endpoint. It is read only when the other side has room, so nothing is buffered beyond one filling.
 
-use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use bytes::{Buf, Bytes};
+
+use crate::net::{Fill, Link, LinkError, Source};
+use crate::wire::{Fields, Length};
 
 /// A body that streams in.
 #[derive(Debug, Default)]
@@ -15,18 +16,25 @@ pub enum Inbound {
     #[default]
     Empty,
     /// Over HTTP/1.
-    Http1(Incoming),
+    Http1(Http1Body),
     /// Over HTTP/2.
-    Http2(Http2Body),
+    Http2(Box<Http2Body>),
+}
+
+/// A body that streams in over HTTP/1: what comes next on a connection.
+#[derive(Debug)]
+pub struct Http1Body {
+    link: Rc<Link>,
+    length: Option<u64>,
 }
 
 /// A body that streams in over HTTP/2.
 #[derive(Debug)]
 pub struct Http2Body {
     stream: h2::RecvStream,
-    /// What `content-length` promised and has not come yet.
-    remaining: Option<u64>,
-    data_done: bool,
+    length: Option<u64>,
+    data: Bytes,
+    has_ended: bool,
 }
 
 /// Why a body broke off.
@@ -34,7 +42,7 @@ pub struct Http2Body {
 pub enum InboundError {
     /// Over HTTP/1: broken off, or not framed as the protocol says.
     #[error(transparent)]
-    Http1(#[from] hyper::Error),
+    Http1(#[from] LinkError),
     /// Over HTTP/2.
     #[error(transparent)]
     Http2(#[from] h2::Error),
@@ -44,94 +52,108 @@ impl InboundError {
     /// Whether the peer broke the protocol (and did not merely go away).
     pub fn is_malformed(&self) -> bool {
         match self {
-            Self::Http1(error) => {
-                error.is_parse() || std::error::Error::source(error).is_some_and(is_invalid_framing)
-            }
+            Self::Http1(error) => matches!(error, LinkError::Malformed(_)),
             Self::Http2(error) => error.reason() == Some(h2::Reason::PROTOCOL_ERROR),
         }
     }
 }
 
-/// hyper reports a bad chunk as an I/O error of these kinds; a connection that breaks off has others.
-fn is_invalid_framing(source: &(dyn std::error::Error + 'static)) -> bool {
-    source.downcast_ref::<std::io::Error>().is_some_and(|error| {
-        matches!(error.kind(), std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData)
-    })
-}
-
 impl Inbound {
-    /// The body of an HTTP/2 message; `content_length` is what its head promised.
-    pub fn http2(stream: h2::RecvStream, content_length: Option<u64>) -> Self {
+    /// The body that comes next on `link`.
+    pub fn http1(link: &Rc<Link>, length: Length) -> Self {
+        link.begin(length);
+        let known = match length {
+            Length::Exact(0) => return Self::Empty,
+            Length::Exact(length) => Some(length),
+            Length::Chunked | Length::UntilClose => None,
+        };
+        Self::Http1(Http1Body { link: Rc::clone(link), length: known })
+    }
+
+    /// The body of an HTTP/2 message; `length` is what its head promised.
+    pub fn http2(stream: h2::RecvStream, length: Option<u64>) -> Self {
         if stream.is_end_stream() {
             return Self::Empty;
         }
-        Self::Http2(Http2Body { stream, remaining: content_length, data_done: false })
+        Self::Http2(Box::new(Http2Body { stream, length, data: Bytes::new(), has_ended: false }))
     }
-}
 
-impl From<Incoming> for Inbound {
-    fn from(body: Incoming) -> Self {
-        if body.is_end_stream() { Self::Empty } else { Self::Http1(body) }
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Self::Empty)
+    }
+
+    /// How long it is in all, where that was said before.
+    pub fn length(&self) -> Option<u64> {
+        match self {
+            Self::Empty => Some(0),
+            Self::Http1(body) => body.length,
+            Self::Http2(body) => body.length,
+        }
     }
 }
 
 impl Http2Body {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, InboundError>>> {
-        while !self.data_done {
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<Fill, h2::Error>> {
+        if !self.data.is_empty() {
+            return Poll::Ready(Ok(Fill::Data));
+        }
+        while !self.has_ended {
             match ready!(self.stream.poll_data(cx)) {
                 Some(Ok(data)) => {
-                    // The consumer asks only when it has room, so the window may open again at once.
+                    // The reader asks only when it has room, so the window may open again at once.
                     self.stream.flow_control().release_capacity(data.len())?;
-                    if data.is_empty() {
-                        continue;
+                    if !data.is_empty() {
+                        self.data = data;
+                        return Poll::Ready(Ok(Fill::Data));
                     }
-                    if let Some(remaining) = &mut self.remaining {
-                        *remaining = remaining.saturating_sub(data.len() as u64);
-                    }
-                    return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
                 // The peer closes its stream in good order after a complete response, RFC 9113 §8.1.
-                Some(Err(error)) if error.reason() == Some(h2::Reason::NO_ERROR) => return Poll::Ready(None),
-                Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
-                None => self.data_done = true,
+                Some(Err(error)) if error.reason() == Some(h2::Reason::NO_ERROR) => {
+                    return Poll::Ready(Ok(Fill::End(None)));
+                }
+                Some(Err(error)) => return Poll::Ready(Err(error)),
+                None => self.has_ended = true,
             }
         }
-        match ready!(self.stream.poll_trailers(cx)) {
-            Ok(Some(trailers)) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
-            Ok(None) => Poll::Ready(None),
-            Err(error) => Poll::Ready(Some(Err(error.into()))),
-        }
+        let trailers = ready!(self.stream.poll_trailers(cx))?;
+        Poll::Ready(Ok(Fill::End(trailers.as_ref().map(Fields::from))))
     }
 }
 
-impl Body for Inbound {
-    type Data = Bytes;
+impl Source for Inbound {
     type Error = InboundError;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, InboundError>>> {
-        match self.get_mut() {
-            Self::Empty => Poll::Ready(None),
-            Self::Http1(body) => Pin::new(body).poll_frame(cx).map_err(InboundError::Http1),
-            Self::Http2(body) => body.poll(cx),
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<Fill, InboundError>> {
+        match self {
+            Self::Empty => Poll::Ready(Ok(Fill::End(None))),
+            Self::Http1(body) => body.link.poll_fill(cx).map_err(InboundError::Http1),
+            Self::Http2(body) => body.poll_fill(cx).map_err(InboundError::Http2),
         }
     }
 
-    fn is_end_stream(&self) -> bool {
+    fn with_data<R>(&self, look: impl FnOnce(&[u8]) -> R) -> R {
         match self {
-            Self::Empty => true,
-            Self::Http1(body) => body.is_end_stream(),
-            Self::Http2(body) => body.stream.is_end_stream(),
+            Self::Empty => look(&[]),
+            Self::Http1(body) => body.link.with_data(look),
+            Self::Http2(body) => look(&body.data),
         }
     }
 
-    fn size_hint(&self) -> SizeHint {
+    fn consume(&mut self, count: usize) {
         match self {
-            Self::Empty => SizeHint::with_exact(0),
-            Self::Http1(body) => body.size_hint(),
-            Self::Http2(body) => body.remaining.map_or_else(SizeHint::default, SizeHint::with_exact),
+            Self::Empty => {}
+            Self::Http1(body) => body.link.consume(count),
+            Self::Http2(body) => body.data.advance(count.min(body.data.len())),
         }
+    }
+
+    fn take(&mut self) -> Bytes {
+        if let Self::Http2(body) = self {
+            return std::mem::take(&mut body.data);
+        }
+        let data = self.with_data(Bytes::copy_from_slice);
+        self.consume(data.len());
+        data
     }
 }

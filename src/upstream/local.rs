@@ -5,21 +5,28 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Context;
 use std::time::Duration;
 
 use http::HeaderValue;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::connect::{ConnectError, Io, connect};
-use super::{Inbound, Outgoing, Resolved, Upload, Upstream, http1, http2};
+use super::connect::{ConnectError, connect};
+use super::{Inbound, Interim, Outgoing, Resolved, Upload, Upstream, http1, http2};
 use crate::config::model::Protocol;
 use crate::logic::balance::pick;
+use crate::net::{Alarm, Io};
 use crate::telemetry::{ConnectionEvent, Worker};
 use crate::wire::ResponseHead;
 
-/// Where 1xx responses go while a request waits for its final one. Full: the interim response is dropped.
-pub type Interim = mpsc::Sender<ResponseHead>;
+/// What the task of a request has beside the request.
+#[derive(Debug, Default)]
+pub struct Caller {
+    /// Where 1xx responses go while the final one is waited for; `None` where the client's protocol has none.
+    pub interim: Option<Interim>,
+    /// The task's timer.
+    pub alarm: RefCell<Alarm>,
+}
 
 /// A worker's own view of an upstream.
 #[derive(Debug)]
@@ -66,7 +73,9 @@ pub struct Exchange {
 #[derive(Debug)]
 pub struct Lease {
     endpoint: Rc<Endpoint>,
-    connection: Option<http1::Sender>,
+    connection: Option<http1::Connection>,
+    /// The request's body, where it is still on its way.
+    uploading: Option<Box<http1::Uploading>>,
     stream: Option<http2::Hold>,
 }
 
@@ -211,7 +220,8 @@ impl Endpoint {
         self.http2.close_idle(now, Duration::ZERO);
     }
 
-    /// Sends `outgoing` with `body` and waits for the head of the final response. 1xx responses go to `interim`.
+    /// Sends `outgoing` with `body` and waits for the head of the final response. 1xx responses go to the caller's
+    /// `interim`.
     ///
     /// # Errors
     /// [`SendError`]; it holds the body where not a byte of the request was sent.
@@ -219,17 +229,18 @@ impl Endpoint {
         self: &Rc<Self>,
         outgoing: &Outgoing<'_>,
         body: Upload,
-        interim: Option<Interim>,
+        caller: &Caller,
     ) -> Result<Exchange, SendError> {
         let mut lease = Lease::new(Rc::clone(self));
         let (head, body) = match self.upstream.settings.protocol {
             Protocol::Http1 => {
-                let (head, body, connection) = http1::send(self, outgoing, body, interim).await?;
-                lease.connection = Some(connection);
+                let http1::Sent { head, body, connection, uploading } =
+                    http1::send(self, outgoing, body, caller).await?;
+                (lease.connection, lease.uploading) = (Some(connection), uploading);
                 (head, body)
             }
             Protocol::Http2 => {
-                let (head, body, stream) = http2::send(self, outgoing, body, interim).await?;
+                let (head, body, stream) = http2::send(self, outgoing, body, caller.interim.as_ref()).await?;
                 lease.stream = Some(stream);
                 (head, body)
             }
@@ -261,7 +272,7 @@ impl Endpoint {
 impl Lease {
     fn new(endpoint: Rc<Endpoint>) -> Self {
         endpoint.in_flight.set(endpoint.in_flight.get() + 1);
-        Self { endpoint, connection: None, stream: None }
+        Self { endpoint, connection: None, uploading: None, stream: None }
     }
 
     /// Gives the connection back for the next request: both bodies have ended well.
@@ -269,7 +280,16 @@ impl Lease {
         if let Some(connection) = self.connection.take()
             && !self.endpoint.retired.get()
         {
-            self.endpoint.http1.put(connection, &self.endpoint);
+            self.endpoint.http1.put(connection);
+        }
+    }
+
+    /// Sends on what has come of the request's body while the response comes already.
+    pub fn poll_upload(&mut self, cx: &mut Context<'_>) {
+        if let Some(uploading) = &mut self.uploading
+            && uploading.poll(cx).is_ready()
+        {
+            self.uploading = None;
         }
     }
 }
@@ -288,7 +308,7 @@ impl Drop for Lease {
 /// Waits for `response` no longer than `limit` after the last progress of the request's body.
 pub(super) async fn within<F: Future>(
     response: F,
-    upload: &super::UploadState,
+    upload: Option<&super::UploadState>,
     limit: Duration,
 ) -> Result<F::Output, SendErrorKind> {
     let started = Instant::now();
@@ -297,7 +317,7 @@ pub(super) async fn within<F: Future>(
     loop {
         match tokio::time::timeout_at(deadline, response.as_mut()).await {
             Ok(output) => return Ok(output),
-            Err(_) => match upload.last_progress() {
+            Err(_) => match upload.and_then(super::UploadState::last_progress) {
                 Some(progress) if progress + limit > deadline => deadline = progress + limit,
                 _ => return Err(SendErrorKind::Timeout),
             },
@@ -353,7 +373,9 @@ mod tests {
                     peer.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
                     peer
                 };
-                let (sent, mut peer) = tokio::join!(endpoint.send(&outgoing, body, None), accepting);
+                let caller = Caller::default();
+                let sending = endpoint.send(&outgoing, body, &caller);
+                let (sent, mut peer) = tokio::join!(sending, accepting);
                 sent.unwrap().lease.give_back();
                 let mut other = shared.endpoints()[0].clone();
                 other.address = Address::Tcp("127.0.0.1:1".parse().unwrap());

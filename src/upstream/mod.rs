@@ -4,8 +4,8 @@
 //! has its own connections to it ([`local::Local`]), so that a request touches no lock and no foreign cache line.
 //!
 //! Reading order: [`Upstream`], [`resolve`] (names to addresses), [`local`] (a worker's view: pick and pools),
-//! [`connect`], [`outgoing`] (a request's head as an endpoint is to get it), [`http1`] (and `tolerant`), [`http2`],
-//! [`inbound`] (bodies that stream in), [`upload`] (the request body on its way; `expect` holds it back).
+//! [`connect`], [`outgoing`] (a request's head as an endpoint is to get it), [`http1`], [`http2`],
+//! [`inbound`] (bodies that stream in), [`interim`] (1xx responses), [`upload`] (the request body on its way; `expect` holds it back).
 //! Which variant or route a request has is not known here.
 
 pub mod connect;
@@ -13,11 +13,11 @@ mod expect;
 pub mod http1;
 pub mod http2;
 pub mod inbound;
+pub mod interim;
 pub mod local;
 pub mod outgoing;
 mod reach;
 pub mod resolve;
-mod tolerant;
 pub mod upload;
 
 use std::net::SocketAddr;
@@ -32,7 +32,8 @@ use crate::telemetry::UpstreamId;
 use crate::types::EndpointAddress;
 
 pub use inbound::{Inbound, InboundError};
-pub use local::{Exchange, Interim, Local, SendError, SendErrorKind};
+pub use interim::Interim;
+pub use local::{Caller, Exchange, Local, SendError, SendErrorKind};
 pub use outgoing::Outgoing;
 pub use upload::{Upload, UploadFailure, UploadState};
 

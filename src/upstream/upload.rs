@@ -2,19 +2,18 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::Interim;
 use super::expect::{Asked, Expectation};
 use super::inbound::{Inbound, InboundError};
+use crate::net::{Alarm, Fill, Source};
 use crate::wire::Fields;
 
 /// Why a request body ended early. All of these are the client's doing.
@@ -67,19 +66,23 @@ impl UploadState {
     }
 }
 
-/// A request body on its way to an endpoint.
+/// A request body on its way to an endpoint. Without a body it costs nothing.
+#[derive(Debug, Default)]
+pub struct Upload(Option<Box<Streaming>>);
+
 #[derive(Debug)]
-pub struct Upload {
+struct Streaming {
     body: Inbound,
     /// Taken when the body has been asked for.
-    expectation: Option<Box<Expectation>>,
+    expectation: Option<Expectation>,
     state: Rc<UploadState>,
     trailers: Option<TrailerFilter>,
     limit: Option<u64>,
     stall: Duration,
-    /// Armed the first time the client makes us wait; moved on lazily, when it fires.
-    timer: Option<Pin<Box<Sleep>>>,
+    alarm: Alarm,
     waiting_since: Option<Instant>,
+    /// How much of the data that is there has been counted.
+    counted: usize,
 }
 
 /// What is done to trailers before they are passed on.
@@ -94,7 +97,7 @@ impl fmt::Debug for TrailerFilter {
 /// A request body that ended early.
 #[derive(Debug, thiserror::Error)]
 #[error("the request body ended early")]
-pub struct UploadError(Option<InboundError>);
+pub struct UploadError(#[source] Option<InboundError>);
 
 impl Upload {
     /// `body` with its limits: `limit` bytes in all, `stall` between two reads.
@@ -102,42 +105,56 @@ impl Upload {
         Self::with(body, limit, stall, None)
     }
 
-    /// The same for a client that waits to be asked for the body. `interim` takes its 100 once the endpoint has asked;
-    /// `None` where the first read asks for it.
+    /// The same for a client that waits to be asked for the body. `interim` takes its 100 once the endpoint has asked.
     pub fn expecting(body: Inbound, limit: Option<u64>, stall: Duration, interim: Option<Interim>) -> Self {
-        let expectation = (!body.is_end_stream()).then(|| Box::new(Expectation::new(interim)));
-        Self::with(body, limit, stall, expectation)
+        Self::with(body, limit, stall, Some(Expectation::new(interim)))
     }
 
-    fn with(
-        body: Inbound,
-        limit: Option<u64>,
-        stall: Duration,
-        expectation: Option<Box<Expectation>>,
-    ) -> Self {
-        let state = UploadState {
-            done: Cell::new(body.is_end_stream()),
-            asked: expectation.as_ref().map(|expectation| expectation.asked()),
-            ..UploadState::default()
-        };
-        let state = Rc::new(state);
-        Self { body, expectation, state, trailers: None, limit, stall, timer: None, waiting_since: None }
+    fn with(body: Inbound, limit: Option<u64>, stall: Duration, expectation: Option<Expectation>) -> Self {
+        if body.is_empty() {
+            return Self(None);
+        }
+        let asked = expectation.as_ref().map(Expectation::asked);
+        let state = Rc::new(UploadState { asked, ..UploadState::default() });
+        Self(Some(Box::new(Streaming {
+            body,
+            expectation,
+            state,
+            trailers: None,
+            limit,
+            stall,
+            alarm: Alarm::default(),
+            waiting_since: None,
+            counted: 0,
+        })))
     }
 
     /// The same, with `filter` applied to the trailers. Nothing is kept where there is no body.
     #[must_use]
-    pub fn filtering(mut self, filter: impl Fn(&mut Fields) + 'static) -> Self {
-        if !self.body.is_end_stream() {
-            self.trailers = Some(TrailerFilter(Box::new(filter)));
+    pub fn filtering(mut self, filter: impl FnOnce() -> Box<dyn Fn(&mut Fields)>) -> Self {
+        if let Some(streaming) = &mut self.0 {
+            streaming.trailers = Some(TrailerFilter(filter()));
         }
         self
     }
 
-    /// The state that others may watch.
-    pub fn state(&self) -> Rc<UploadState> {
-        Rc::clone(&self.state)
+    /// Whether there is no body.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
     }
 
+    /// How long the body is in all, where that was said before.
+    pub fn length(&self) -> Option<u64> {
+        self.0.as_ref().map_or(Some(0), |streaming| streaming.body.length())
+    }
+
+    /// The state that others may watch; `None` where there is no body.
+    pub fn state(&self) -> Option<Rc<UploadState>> {
+        self.0.as_ref().map(|streaming| Rc::clone(&streaming.state))
+    }
+}
+
+impl Streaming {
     fn fail(&self, failure: UploadFailure, source: Option<InboundError>) -> UploadError {
         self.state.failure.set(Some(failure));
         UploadError(source)
@@ -145,84 +162,84 @@ impl Upload {
 
     /// Whether the client has made us wait for longer than `stall`.
     fn poll_stalled(&mut self, cx: &mut Context<'_>) -> bool {
-        let now = Instant::now();
-        let since = *self.waiting_since.get_or_insert(now);
-        let deadline = since + self.stall;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-        loop {
-            if timer.as_mut().poll(cx).is_pending() {
-                return false;
+        let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        self.alarm.poll_until(cx, since + self.stall).is_ready()
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<Fill, UploadError>> {
+        if let Some(expectation) = &mut self.expectation {
+            ready!(expectation.poll(cx));
+            self.expectation = None;
+        }
+        let polled = match self.body.poll_fill(cx) {
+            Poll::Pending if self.poll_stalled(cx) => {
+                return Poll::Ready(Err(self.fail(UploadFailure::Stalled, None)));
             }
-            if now >= deadline {
-                return true;
+            polled => polled,
+        };
+        let fill = ready!(polled);
+        self.waiting_since = None;
+        match fill {
+            Ok(Fill::Data) => {
+                let length = self.body.with_data(<[u8]>::len);
+                if length > self.counted {
+                    self.state.last_progress.set(Some(Instant::now()));
+                    let bytes = self.state.bytes.get() + (length - self.counted) as u64;
+                    self.state.bytes.set(bytes);
+                    self.counted = length;
+                    if self.limit.is_some_and(|limit| bytes > limit) {
+                        return Poll::Ready(Err(self.fail(UploadFailure::TooLarge, None)));
+                    }
+                }
+                Poll::Ready(Ok(Fill::Data))
             }
-            timer.as_mut().reset(deadline);
+            Ok(Fill::End(trailers)) => {
+                self.state.done.set(true);
+                let filter = self.trailers.as_ref();
+                let trailers = trailers.map(|mut trailers| {
+                    if let Some(TrailerFilter(filter)) = filter {
+                        filter(&mut trailers);
+                    }
+                    trailers
+                });
+                Poll::Ready(Ok(Fill::End(trailers)))
+            }
+            Err(error) => {
+                let failure =
+                    if error.is_malformed() { UploadFailure::Malformed } else { UploadFailure::Aborted };
+                Poll::Ready(Err(self.fail(failure, Some(error))))
+            }
         }
     }
 }
 
-impl Body for Upload {
-    type Data = Bytes;
+impl Source for Upload {
     type Error = UploadError;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        let this = self.get_mut();
-        if let Some(expectation) = &mut this.expectation {
-            ready!(expectation.poll(cx));
-            this.expectation = None;
-        }
-        let polled = match Pin::new(&mut this.body).poll_frame(cx) {
-            Poll::Pending if this.poll_stalled(cx) => {
-                return Poll::Ready(Some(Err(this.fail(UploadFailure::Stalled, None))));
-            }
-            polled => polled,
-        };
-        let frame = ready!(polled);
-        this.waiting_since = None;
-        match frame {
-            None => {
-                this.state.done.set(true);
-                Poll::Ready(None)
-            }
-            Some(Ok(frame)) => {
-                this.state.last_progress.set(Some(Instant::now()));
-                if let Some(data) = frame.data_ref() {
-                    let bytes = this.state.bytes.get() + data.len() as u64;
-                    this.state.bytes.set(bytes);
-                    if this.limit.is_some_and(|limit| bytes > limit) {
-                        return Poll::Ready(Some(Err(this.fail(UploadFailure::TooLarge, None))));
-                    }
-                }
-                if frame.is_trailers() || this.body.is_end_stream() {
-                    this.state.done.set(true);
-                }
-                let frame = match (frame.into_trailers(), &this.trailers) {
-                    (Ok(trailers), Some(TrailerFilter(filter))) => {
-                        let mut trailers = Fields::from(&trailers);
-                        filter(&mut trailers);
-                        Frame::trailers(trailers.to_map())
-                    }
-                    (Ok(trailers), None) => Frame::trailers(trailers),
-                    (Err(frame), _) => frame,
-                };
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Some(Err(error)) => {
-                let failure =
-                    if error.is_malformed() { UploadFailure::Malformed } else { UploadFailure::Aborted };
-                Poll::Ready(Some(Err(this.fail(failure, Some(error)))))
-            }
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<Fill, UploadError>> {
+        match &mut self.0 {
+            Some(streaming) => streaming.poll_fill(cx),
+            None => Poll::Ready(Ok(Fill::End(None))),
         }
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+    fn with_data<R>(&self, look: impl FnOnce(&[u8]) -> R) -> R {
+        match &self.0 {
+            Some(streaming) => streaming.body.with_data(look),
+            None => look(&[]),
+        }
     }
 
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+    fn consume(&mut self, count: usize) {
+        if let Some(streaming) = &mut self.0 {
+            streaming.counted -= count.min(streaming.counted);
+            streaming.body.consume(count);
+        }
+    }
+
+    fn take(&mut self) -> Bytes {
+        let Some(streaming) = &mut self.0 else { return Bytes::new() };
+        streaming.counted = 0;
+        streaming.body.take()
     }
 }

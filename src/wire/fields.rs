@@ -187,6 +187,12 @@ impl Fields {
         lines.iter().filter(move |line| line.is(&self.text, name)).map(|line| line.value(&self.text))
     }
 
+    /// Whether the list in the fields of this name has `token`, in whatever case.
+    pub fn has_token(&self, name: Known, token: &str) -> bool {
+        let mut tokens = self.all(name).flat_map(|value| value.split(|byte| *byte == b','));
+        tokens.any(|one| one.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+    }
+
     /// All fields: the name as it was sent, and the value.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.lines.iter().map(|line| (line.name(&self.text), line.value(&self.text)))

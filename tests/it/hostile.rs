@@ -59,6 +59,7 @@ async fn malformed_head_is_refused_and_reaches_no_upstream() {
         b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5, 6\r\n\r\nhello",
         b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: -1\r\n\r\nhello",
         b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: +5\r\n\r\nhello",
+        b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ncontent-length: 5\r\n\r\nhello",
         b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0x5\r\n\r\nhello",
         b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5 5\r\n\r\nhello",
         b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: \r\n\r\nhello",
@@ -83,8 +84,11 @@ async fn malformed_head_is_refused_and_reaches_no_upstream() {
         let counted = malformed(stage).await;
         let more = |more: f64| async move { (malformed(stage).await == counted + more).then_some(()) };
         let answer = exchange(stage.proxy.address, row).await;
+        // Another version of HTTP has a status of its own (RFC 9110 §15.6.6).
+        let versions = [" HTTP/1.2\r", " HTTP/2.0\r", " HTTP/0.9\r"];
+        let expected = if versions.iter().any(|other| text.contains(other)) { 505 } else { 400 };
         if !answer.is_empty() {
-            assert_eq!(status(&answer), 400, "{text:?}: {answer}");
+            assert_eq!(status(&answer), expected, "{text:?}: {answer}");
         }
         until(&format!("{text:?} is counted"), || more(1.0)).await;
         // The same behind a good request: that one is answered.
@@ -92,7 +96,7 @@ async fn malformed_head_is_refused_and_reaches_no_upstream() {
         let answer = exchange(stage.proxy.address, both).await;
         assert!(answer.starts_with("HTTP/1.1 200 OK"), "{text:?}: {answer}");
         let second = answer.split_once("\r\n\r\nwell").map_or("", |(_, second)| second);
-        assert!(second.is_empty() || second.starts_with("HTTP/1.1 400"), "{text:?}: {answer}");
+        assert!(second.is_empty() || status(second) == expected, "{text:?}: {answer}");
         until(&format!("{text:?} is counted again"), || more(2.0)).await;
     }
     assert_eq!(upstream.count(), 0);

@@ -18,8 +18,8 @@ use tokio::task::JoinSet;
 
 use crate::config::Config;
 use crate::front::{Socket, bind};
+use crate::net::Io;
 use crate::types::{BindAddress, EndpointAddress};
-use crate::upstream::connect::Io;
 
 /// The response header that says at which address a request arrived.
 pub(super) const ENDPOINT: HeaderName = HeaderName::from_static("x-demo-endpoint");

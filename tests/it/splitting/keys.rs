@@ -186,7 +186,7 @@ async fn key_of_a_kibibyte_is_taken_and_a_longer_one_refused() {
         (1025, &["400 key_too_long"]),
         (8000, &["400 key_too_long"]),
         // As large as the largest head: refused as a key or as a head.
-        (64 * 1024, &["400 key_too_long", "431", "431 header_too_large"]),
+        (64 * 1024, &["400 key_too_long", "431", "431 head_too_large"]),
     ];
     for via in BOTH {
         for (length, expected) in rows {

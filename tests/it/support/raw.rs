@@ -89,8 +89,11 @@ pub async fn exchange(address: SocketAddr, bytes: impl AsRef<[u8]>) -> String {
     client.read_to_end().await
 }
 
-/// The status of a raw response.
+/// The status of a raw response; 1xx responses before it do not count.
 pub fn status(response: &str) -> u16 {
+    if let Some((_, rest)) = response.split_once("\r\n\r\n").filter(|_| response.starts_with("HTTP/1.1 1")) {
+        return status(rest);
+    }
     let status = response.split(' ').nth(1).and_then(|status| status.get(..3));
     status.and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("no status in {response:?}"))
 }
