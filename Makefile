@@ -1,14 +1,14 @@
 # The commands of the house; `make` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt clippy doc deny tidy bench advisories
+.PHONY: help demo test check fmt clippy doc deny tidy bench bench-peers advisories
 
 # Pinned, so that a check means the same everywhere; in a folder by version, so that a new one is fetched.
 DENY_VERSION := 0.20.2
 DENY := .tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## three small upstreams, a proxy, a load and a live view
 	cargo run --release --locked -- demo
@@ -39,6 +39,9 @@ tidy: ## floors, sizes, the root and links in the docs
 
 bench: ## run the benchmarks; they print and judge nothing
 	cargo bench --locked --benches
+
+bench-peers: ## CPU, memory and latency beside nginx, HAProxy and Envoy; writes docs/performance
+	python3 benches/peers/run.py
 
 advisories: $(DENY) ## known vulnerabilities in the dependencies (needs a network)
 	$(DENY) check advisories

@@ -1,0 +1,163 @@
+#!/usr/bin/env python3
+"""weir beside other proxies at the same job: CPU per request, memory, latency, reloads.
+
+`make bench-peers` runs everything and writes docs/performance/; it takes about twenty minutes. For an answer in one:
+
+    python3 benches/peers/run.py --only h1-128 --peers weir,haproxy --rounds 3 --other path/to/another/weir
+
+docs/performance/README.md tells what is measured and how to read it.
+"""
+
+import argparse
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+import platform
+import signal
+import sys
+import tempfile
+import time
+
+import chart
+import report
+import tools
+from envoy import Envoy
+from haproxy import Haproxy, HaproxyLargeBuffers
+from job import ABSENT, CASES
+from load import Load
+from measure import Bench, Result, measured
+from nginx import Nginx
+from process import raise_file_limit
+from weir import Weir
+
+FIGURES = tools.ROOT / "docs" / "performance"
+NAMES = ("weir", "nginx", "haproxy", "haproxy-64k", "envoy")
+
+
+def arguments():
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    cases = [case.name for case in CASES]
+    parser.add_argument("--only", type=listed(cases), metavar="CASE,…", help=", ".join(cases))
+    parser.add_argument("--peers", type=listed(NAMES), metavar="NAME,…", help=", ".join(NAMES))
+    parser.add_argument("--rounds", type=positive, help="instead of each case's own number")
+    parser.add_argument("--count", type=positive, help="requests a round, in the closed loops")
+    parser.add_argument("--seconds", type=positive, help="seconds a round, in the open loops")
+    parser.add_argument("--binary", type=pathlib.Path, help="this build of weir, instead of a new one")
+    parser.add_argument("--other", type=pathlib.Path, help="a second build of weir, measured beside the first")
+    parser.add_argument("--foreign", type=float, default=5.0, metavar="PERCENT",
+                        help="a round in which others use more of a core is discarded (default 5)")
+    parser.add_argument("--cores", type=cores, help="the targets' and the load's, as in 0,1")
+    parser.add_argument("--out", type=pathlib.Path,
+                        help="write peers.json and peers.svg here (a run of everything writes docs/performance)")
+    return parser.parse_args()
+
+
+def listed(known):
+    """Reads names with commas between them."""
+    def read(text):
+        names = text.split(",")
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: not among {', '.join(known)}")
+        return names
+    return read
+
+
+def positive(text):
+    """Reads a number above 0."""
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text} is no number above 0")
+    return int(text)
+
+
+def cores(text):
+    """Reads two numbers of cores."""
+    found = tuple(int(part) for part in text.split(",") if part.isdigit())
+    if len(set(found)) != 2 or not set(found) <= os.sched_getaffinity(0):
+        raise argparse.ArgumentTypeError(f"{text} is not two of the cores {sorted(os.sched_getaffinity(0))}")
+    return found
+
+
+def two_cores():
+    """Two cores that share no execution units, if there are such."""
+    first, *others = sorted(os.sched_getaffinity(0))
+    if not others:
+        raise SystemExit("two cores are needed: one for the target, one for the load and the upstreams")
+    path = pathlib.Path(f"/sys/devices/system/cpu/cpu{first}/topology/thread_siblings_list")
+    siblings = path.read_text().strip().replace("-", ",").split(",") if path.exists() else []
+    return first, next((core for core in others if str(core) not in siblings), others[0])
+
+
+def alone():
+    """Waits until no other run is under way on this machine; two would measure each other."""
+    lock = open(pathlib.Path(tempfile.gettempdir()) / "weir-bench-peers.lock", "w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("another run is under way; waiting for it", flush=True)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
+
+
+def main():
+    options = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
+    tools.install_packages([name for name in ("nginx", "haproxy") if name in (options.peers or NAMES)])
+    os.environ["PATH"] += ":/usr/sbin"
+    binary = options.binary or tools.build_weir()
+    peers = [Weir(binary)] + ([Weir(options.other, "other")] if options.other else [])
+    peers += [Nginx(), Haproxy(), HaproxyLargeBuffers(), Envoy(*tools.envoy())]
+    peers = [peer for peer in peers if peer.name in (options.peers or NAMES) or peer.name == "other"]
+    program = tools.build_load()
+    chosen = options.cores or two_cores()
+    files = raise_file_limit()
+    with alone():
+        os.sched_setaffinity(0, {chosen[1]})
+        load = Load(program, chosen[1])
+        with load.upstreams() as (upstream, ports):
+            bench = Bench(load, chosen, upstream, ports, options)
+            said = {"machine": machine(chosen, files), "absent": ABSENT, "peers": {}, "cases": {}}
+            for peer in peers:
+                said["peers"][peer.name] = peer.missing() or {"version": peer.version(), "reloads_by": peer.reloads_by}
+            for case in CASES:
+                if not options.only or case.name in options.only:
+                    said["cases"][case.name] = run(case, bench, peers, binary)
+    out = options.out or (None if options.only or options.peers or options.other else FIGURES)
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "peers.json").write_text(json.dumps(said, indent=1) + "\n")
+        (out / "peers.svg").write_text(chart.drawn(said))
+        print(f"written: {out / 'peers.json'}, {out / 'peers.svg'}")
+
+
+def run(case, bench, peers, binary):
+    """Measures a case, prints its table, and returns what is written of it."""
+    print(f"\n{case.name}: {case.title} …", flush=True)
+    if case.of_weir:
+        peers = [Weir(binary), Weir(binary, "one-route")]
+        peers[0].many = True
+    peers = [peer for peer in peers if case.bytes > 16_384 or not peer.large_bodies_only]
+    result = Result({}, {peer.name: peer.missing() for peer in peers if peer.missing()})
+    found = measured(case, bench, [peer for peer in peers if not peer.missing()])
+    found.unfit |= result.unfit
+    said = report.summary(case, found)
+    print(report.table(case, said), flush=True)
+    return said
+
+
+def machine(chosen, files):
+    """Where it was measured."""
+    model = next((line.split(":")[1].strip() for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+                  if line.startswith("model name")), "unknown")
+    return {
+        "cpu": model, "cores": os.cpu_count(), "target_core": chosen[0], "load_core": chosen[1],
+        "kernel": platform.release(), "open_files": files, "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        main()
