@@ -5,6 +5,9 @@ import pathlib
 import resource
 import time
 
+# Names of the shares of the two cores that somebody else used.
+FOREIGN = ("foreign_target_percent", "foreign_load_percent")
+
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -23,15 +26,20 @@ def family(pid):
 
 
 def cpu_seconds(pid):
-    """User and system time of a process, its threads and its descendants, to the nanosecond."""
-    total = 0
+    """User and system time of a process, its threads and its descendants, those that ended among them.
+
+    To the nanosecond for the living; the kernel keeps what the dead spent in ticks.
+    """
+    total = 0.0
     for one in family(pid):
         try:
             for task in pathlib.Path(f"/proc/{one}/task").iterdir():
-                total += int((task / "schedstat").read_text().split()[0])
+                total += int((task / "schedstat").read_text().split()[0]) / 1e9
+            fields = pathlib.Path(f"/proc/{one}/stat").read_text().rsplit(")", 1)[1].split()
         except (FileNotFoundError, ProcessLookupError):
             continue
-    return total / 1e9
+        total += (int(fields[13]) + int(fields[14])) / TICK
+    return total
 
 
 def memory_bytes(pid):
@@ -56,29 +64,28 @@ def core_seconds(core):
 
 
 class Meter:
-    """Measures from its making to `stop`: a target's time, and the share of either core that was somebody else's."""
+    """Measures from its making to `stop`: a target's CPU time, and how much of either core was somebody else's."""
 
     def __init__(self, cores, target, upstream):
         self.cores, self.target, self.upstream = cores, target, upstream
         self.before = self.now()
 
     def now(self):
-        """Everything that is looked at, in one tuple."""
+        """The clock, the target's time, the load's (this process and the upstreams among it), and each core's idleness."""
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         own = time.process_time() + usage.ru_utime + usage.ru_stime
-        cores = [core_seconds(core) for core in self.cores]
-        return time.monotonic(), cpu_seconds(self.target), cpu_seconds(self.upstream) + own, cores
+        idle, stolen = zip(*(core_seconds(core) for core in self.cores))
+        return time.monotonic(), cpu_seconds(self.target), cpu_seconds(self.upstream) + own, *idle, *stolen
 
     def stop(self):
-        """The target's CPU seconds, and the larger foreign share of the two cores, in percent.
+        """The target's CPU seconds, and the foreign share of the target's and the load's core, in percent.
 
-        The load must have been waited for: its time is known then.
+        The load must have been waited for: its time is known then. What the host took away is foreign too.
         """
-        elapsed, target, load, cores = (
-            after - before if not isinstance(after, list) else
-            [tuple(b - a for a, b in zip(*pair)) for pair in zip(before, after)]
-            for before, after in zip(self.before, self.now())
-        )
-        foreign = [elapsed - idle - ours for (idle, _), ours in zip(cores, (target, load))]
-        stolen = [steal for _, steal in cores]
-        return target, max(0.0, *foreign, *stolen) / elapsed * 100
+        elapsed, target, load, *cores = (after - before for before, after in zip(self.before, self.now()))
+        idle, stolen = cores[:2], cores[2:]
+        foreign = [
+            100 * max(0.0, taken, elapsed - rest - ours) / elapsed
+            for ours, rest, taken in zip((target, load), idle, stolen)
+        ]
+        return target, dict(zip(FOREIGN, foreign))

@@ -9,7 +9,6 @@ docs/performance/README.md tells what is measured and how to read it.
 """
 
 import argparse
-import contextlib
 import fcntl
 import json
 import os
@@ -25,7 +24,7 @@ import report
 import tools
 from envoy import Envoy
 from haproxy import Haproxy, HaproxyLargeBuffers
-from job import ABSENT, CASES
+from job import ABSENT, CASES, UPSTREAMS
 from load import Load
 from measure import Bench, Result, measured
 from nginx import Nginx
@@ -48,7 +47,8 @@ def arguments():
     parser.add_argument("--binary", type=pathlib.Path, help="this build of weir, instead of a new one")
     parser.add_argument("--other", type=pathlib.Path, help="a second build of weir, measured beside the first")
     parser.add_argument("--foreign", type=float, default=5.0, metavar="PERCENT",
-                        help="a round in which others use more of a core is discarded (default 5)")
+                        help="a round in which others use more of the target's core (thrice that of the load's) is "
+                        "discarded (default 5)")
     parser.add_argument("--cores", type=cores, help="the targets' and the load's, as in 0,1")
     parser.add_argument("--out", type=pathlib.Path,
                         help="write peers.json and peers.svg here (a run of everything writes docs/performance)")
@@ -119,7 +119,10 @@ def main():
         load = Load(program, chosen[1])
         with load.upstreams() as (upstream, ports):
             bench = Bench(load, chosen, upstream, ports, options)
-            said = {"machine": machine(chosen, files), "absent": ABSENT, "peers": {}, "cases": {}}
+            said = {
+                "machine": machine(chosen, files), "load_alone": ceiling(bench), "peers": {}, "cases": {},
+                "not_measured": ABSENT,
+            }
             for peer in peers:
                 said["peers"][peer.name] = peer.missing() or {"version": peer.version(), "reloads_by": peer.reloads_by}
             for case in CASES:
@@ -137,8 +140,7 @@ def run(case, bench, peers, binary):
     """Measures a case, prints its table, and returns what is written of it."""
     print(f"\n{case.name}: {case.title} …", flush=True)
     if case.of_weir:
-        peers = [Weir(binary), Weir(binary, "one-route")]
-        peers[0].many = True
+        peers = [Weir(binary, many=True), Weir(binary, "one-route")]
     peers = [peer for peer in peers if case.bytes > 16_384 or not peer.large_bodies_only]
     result = Result({}, {peer.name: peer.missing() for peer in peers if peer.missing()})
     found = measured(case, bench, [peer for peer in peers if not peer.missing()])
@@ -146,6 +148,17 @@ def run(case, bench, peers, binary):
     said = report.summary(case, found)
     print(report.table(case, said), flush=True)
     return said
+
+
+def ceiling(bench):
+    """What the load and the upstreams do without a proxy: requests a second, by the size of the body."""
+    rates = {}
+    for case in CASES:
+        if case.kind == "cost" and case.bytes not in rates:
+            result = bench.load.checked("closed", bench.upstreams[UPSTREAMS[0]], bytes=case.bytes, count=case.count)
+            rates[case.bytes] = round(result["answered"] / result["seconds"])
+    print("load and upstreams without a proxy: " + ", ".join(f"{rate} requests/s of {size} B" for size, rate in rates.items()))
+    return rates
 
 
 def machine(chosen, files):
@@ -159,5 +172,7 @@ def machine(chosen, files):
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         main()
+    except KeyboardInterrupt:
+        sys.exit(130)
