@@ -71,7 +71,7 @@ class Meter:
         self.before = self.now()
 
     def now(self):
-        """The clock, the target's time, the load's (this process and the upstreams among it), and each core's idleness."""
+        """The clock, the target's time, the load's with the upstreams and this process, each core's idle and stolen time."""
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         own = time.process_time() + usage.ru_utime + usage.ru_stime
         idle, stolen = zip(*(core_seconds(core) for core in self.cores))

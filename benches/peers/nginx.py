@@ -15,7 +15,7 @@ http {{
   client_body_temp_path {aside}/t1; proxy_temp_path {aside}/t2; fastcgi_temp_path {aside}/t3;
   uwsgi_temp_path {aside}/t4; scgi_temp_path {aside}/t5;
   keepalive_requests 100000000; keepalive_timeout 600s;
-  proxy_buffers 8 64k; proxy_buffer_size 64k; proxy_busy_buffers_size 128k; proxy_max_temp_file_size 0;
+  proxy_buffers 8 64k; proxy_buffer_size 64k; proxy_busy_buffers_size 384k; proxy_max_temp_file_size 0;
   split_clients "$http_x_user_id" $variant {{ {canary}% canary; {green}% green; * blue; }}
 {upstreams}
   server {{
