@@ -30,6 +30,9 @@ http {{
 }}
 """
 
+# Its buffers come from the C library, which by default gives them back after each large response and fetches them anew.
+KEEP_MEMORY = ("MALLOC_TRIM_THRESHOLD_=1073741824", "MALLOC_MMAP_THRESHOLD_=1073741824")
+
 
 class Nginx(Peer):
     """The Debian package."""
@@ -56,7 +59,7 @@ class Nginx(Peer):
         )}
 
     def command(self, setting):
-        return ["nginx", "-p", str(setting.aside), "-c", str(setting.folder / "nginx.conf")]
+        return ["env", *KEEP_MEMORY, "nginx", "-p", str(setting.aside), "-c", str(setting.folder / "nginx.conf")]
 
     def reload(self, process):
         os.kill(process.pid, signal.SIGHUP)
