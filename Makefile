@@ -1,11 +1,18 @@
 # The commands of the house; `make` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt clippy doc deny tidy bench bench-peers advisories
+.PHONY: help demo test check fmt clippy doc deny tidy bench bench-peers fuzz advisories
 
 # Pinned, so that a check means the same everywhere; in a folder by version, so that a new one is fetched.
 DENY_VERSION := 0.20.2
 DENY := .tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
+FUZZ_VERSION := 0.13.1
+FUZZ := .tools/cargo-fuzz-$(FUZZ_VERSION)/bin/cargo-fuzz
+
+# How long each fuzz target runs, and where what they find is kept between runs.
+FUZZ_SECONDS ?= 10
+FUZZ_TARGETS := http1_request http1_split http1_response chunked
+FUZZ_CORPUS := target/fuzz-corpus
 
 # The load of the benchmarks is a crate of its own, and is checked like this one.
 LOAD := benches/peers/load/Cargo.toml
@@ -50,6 +57,20 @@ bench: ## run the benchmarks; they print and judge nothing
 bench-peers: ## CPU, memory and latency beside nginx, HAProxy and Envoy; writes docs/performance
 	python3 benches/peers/run.py
 
+# The nightly toolchain is needed. There is no `unsafe` to watch, so no sanitizer is. An input that breaks a check is
+# left in `target`.
+fuzz: $(FUZZ) ## fuzz the parsers, each for FUZZ_SECONDS
+	PATH="$(dir $(abspath $(FUZZ))):$$PATH"; set -e; \
+	cargo +nightly fuzz build --fuzz-dir tests/fuzz --target-dir target/fuzz --sanitizer none; \
+	for target in $(FUZZ_TARGETS); do \
+		cargo +nightly run --locked --quiet --release --manifest-path tests/fuzz/Cargo.toml \
+			--target-dir target/fuzz-tools --example corpus -- \
+			unpack tests/corpus/fuzz/$$target.txt $(FUZZ_CORPUS)/$$target; \
+		cargo +nightly fuzz run --fuzz-dir tests/fuzz --target-dir target/fuzz --sanitizer none \
+			$$target $(FUZZ_CORPUS)/$$target -- -dict=tests/fuzz/http1.dict -max_len=1024 -timeout=10 \
+			-max_total_time=$(FUZZ_SECONDS) -artifact_prefix=target/ -print_final_stats=1; \
+	done
+
 advisories: $(DENY) ## known vulnerabilities in the dependencies (needs a network)
 	$(DENY) check advisories
 
@@ -57,3 +78,7 @@ advisories: $(DENY) ## known vulnerabilities in the dependencies (needs a networ
 $(DENY):
 	CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_OPT_LEVEL=1 \
 		cargo install --locked --root .tools/cargo-deny-$(DENY_VERSION) cargo-deny@$(DENY_VERSION)
+
+$(FUZZ):
+	CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_OPT_LEVEL=1 \
+		cargo install --locked --root .tools/cargo-fuzz-$(FUZZ_VERSION) cargo-fuzz@$(FUZZ_VERSION)
