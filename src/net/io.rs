@@ -1,12 +1,13 @@
 //! A connection's socket: TCP or Unix. Reading and writing never wait; who waits asks for readiness first, so that
 //! nobody holds a buffer while nothing comes.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 /// A connection's bytes: TCP or Unix socket.
@@ -49,7 +50,8 @@ impl Io {
     /// # Errors
     /// `WouldBlock` where nothing is there; else what the system says.
     pub fn read(&self, into: &mut [u8]) -> io::Result<usize> {
-        each!(self, stream => stream.try_read(into))
+        let asked = into.len();
+        self.attempt(Interest::READABLE, asked, |mut socket| socket.read(into))
     }
 
     /// Writes what can be taken now.
@@ -57,7 +59,7 @@ impl Io {
     /// # Errors
     /// `WouldBlock` where nothing is taken; else what the system says.
     pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        each!(self, stream => stream.try_write(bytes))
+        self.attempt(Interest::WRITABLE, bytes.len(), |socket| socket.send(bytes))
     }
 
     /// Writes of both what can be taken now, in one system call.
@@ -70,9 +72,36 @@ impl Io {
             ([], second) => self.write(second),
             _ => {
                 let both = [IoSlice::new(first), IoSlice::new(second)];
-                each!(self, stream => stream.try_write_vectored(&both))
+                self.attempt(Interest::WRITABLE, first.len() + second.len(), |socket| {
+                    socket.send_vectored(&both)
+                })
             }
         }
+    }
+
+    /// Reads or writes at most `asked` bytes.
+    ///
+    /// What was done in part shows that the socket is empty, or full: with edge-triggered events that is known until the
+    /// next event, and the system need not be asked again only to say so. The runtime forgets that a socket is ready
+    /// when it is told `WouldBlock`, so it is told that.
+    fn attempt(
+        &self,
+        interest: Interest,
+        asked: usize,
+        attempt: impl FnOnce(&socket2::Socket) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let mut done = None;
+        let in_part = || {
+            let socket = match self {
+                Self::Tcp(stream) => SockRef::from(stream),
+                Self::Unix(stream) => SockRef::from(stream),
+            };
+            let count = attempt(&socket)?;
+            done = Some(count);
+            if count > 0 && count < asked { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
+        };
+        let tried = each!(self, stream => stream.try_io(interest, in_part));
+        done.map_or(tried, Ok)
     }
 
     /// Says that nothing more will be written.
@@ -80,8 +109,8 @@ impl Io {
         let how = std::net::Shutdown::Write;
         // One that is gone already needs it not.
         let _ = match self {
-            Self::Tcp(stream) => socket2::SockRef::from(stream).shutdown(how),
-            Self::Unix(stream) => socket2::SockRef::from(stream).shutdown(how),
+            Self::Tcp(stream) => SockRef::from(stream).shutdown(how),
+            Self::Unix(stream) => SockRef::from(stream).shutdown(how),
         };
     }
 
@@ -89,7 +118,7 @@ impl Io {
     pub fn reset_on_close(&self) {
         if let Self::Tcp(stream) = self {
             // One that is gone already needs none.
-            let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
         }
     }
 }
