@@ -17,6 +17,7 @@ use crate::admin::{self, Ask, Pages};
 use crate::config::watch::{Options as WatchOptions, Watcher};
 use crate::config::{Config, model};
 use crate::front::{Acceptor, Command, Drain, Socket, bind};
+use crate::net::clock;
 use crate::proxy::Worker;
 use crate::state::writer::{Read, StartError};
 use crate::state::{Change, Current, ReloadStatus, Sockets, Status, Writer};
@@ -354,6 +355,7 @@ fn start_worker(
 ) -> Result<JoinHandle<()>, String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .on_thread_unpark(clock::woken)
         .build()
         .map_err(|error| format!("a worker cannot start: {error}"))?;
     thread::Builder::new()

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::connection::{Ended, PREFACE};
 use super::{Drained, date};
-use crate::net::{Alarm, Coding, Fill, Link, Transfer, TransferError};
+use crate::net::{Alarm, Coding, Fill, Link, Transfer, TransferError, clock};
 use crate::proxy::{Downstream, Failure, Outbound, Request, Response, Worker, handle, respond};
 use crate::upstream::{Caller, Inbound, Interim};
 use crate::wire::{Fields, HeadError, Known, Length, RequestHead};
@@ -91,7 +91,7 @@ pub(super) async fn serve(
         if !has_come {
             return Ended::Over;
         }
-        let now = Instant::now();
+        let now = clock::now();
         let begun = if is_first { accepted } else { now };
         // Whatever a request needs is in a box of its own, so that a connection that waits does without.
         match Box::pin(client.exchanges(begun, is_first)).await {
@@ -105,7 +105,7 @@ pub(super) async fn serve(
             Next::Http2 => return Ended::Http2,
         }
         is_first = false;
-        deadline = Instant::now() + downstream.listener.idle_timeout;
+        deadline = clock::now() + downstream.listener.idle_timeout;
     }
 }
 
@@ -124,7 +124,7 @@ impl Client<'_> {
                 return next;
             }
             is_first = false;
-            begun = Instant::now();
+            begun = clock::now();
         }
     }
 

@@ -1,11 +1,13 @@
 //! A connection's socket: TCP or Unix. Reading and writing never wait; who waits asks for readiness first, so that
 //! nobody holds a buffer while nothing comes.
 
-use std::io::{self, IoSlice, Read};
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustix::net::{RecvFlags, SendFlags};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -51,7 +53,9 @@ impl Io {
     /// `WouldBlock` where nothing is there; else what the system says.
     pub fn read(&self, into: &mut [u8]) -> io::Result<usize> {
         let asked = into.len();
-        self.attempt(Interest::READABLE, asked, |mut socket| socket.read(into))
+        self.attempt(Interest::READABLE, asked, |socket| {
+            rustix::net::recv(socket, into, RecvFlags::empty()).map(|(read, _)| read)
+        })
     }
 
     /// Writes what can be taken now.
@@ -59,7 +63,9 @@ impl Io {
     /// # Errors
     /// `WouldBlock` where nothing is taken; else what the system says.
     pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.attempt(Interest::WRITABLE, bytes.len(), |socket| socket.send(bytes))
+        self.attempt(Interest::WRITABLE, bytes.len(), |socket| {
+            rustix::net::send(socket, bytes, SendFlags::NOSIGNAL)
+        })
     }
 
     /// Writes of both what can be taken now, in one system call.
@@ -73,7 +79,7 @@ impl Io {
             _ => {
                 let both = [IoSlice::new(first), IoSlice::new(second)];
                 self.attempt(Interest::WRITABLE, first.len() + second.len(), |socket| {
-                    socket.send_vectored(&both)
+                    rustix::io::writev(socket, &both)
                 })
             }
         }
@@ -88,15 +94,15 @@ impl Io {
         &self,
         interest: Interest,
         asked: usize,
-        attempt: impl FnOnce(&socket2::Socket) -> io::Result<usize>,
+        attempt: impl FnOnce(BorrowedFd<'_>) -> rustix::io::Result<usize>,
     ) -> io::Result<usize> {
         let mut done = None;
         let in_part = || {
             let socket = match self {
-                Self::Tcp(stream) => SockRef::from(stream),
-                Self::Unix(stream) => SockRef::from(stream),
+                Self::Tcp(stream) => stream.as_fd(),
+                Self::Unix(stream) => stream.as_fd(),
             };
-            let count = attempt(&socket)?;
+            let count = attempt(socket)?;
             done = Some(count);
             if count > 0 && count < asked { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
         };

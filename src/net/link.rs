@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use super::{Buffer, Fill, Io};
+use super::{Buffer, Fill, Io, clock};
 use crate::wire::{Chunked, Fields, HeadError, Length};
 
 /// What a read of a body takes at first; more once so much has come at once.
@@ -237,6 +237,7 @@ impl Incoming {
         let asked = room.len();
         match io.read(room) {
             Ok(read) => {
+                clock::pass();
                 buffer.filled(read);
                 if read == limit && limit == asked {
                     self.limit = (2 * limit).min(LARGEST_READ);

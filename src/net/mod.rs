@@ -1,13 +1,15 @@
 //! Sockets, and messages on them: what clients' connections and endpoints' have in common. Nothing here knows which side
 //! it is on, or what a message means.
 //!
-//! Reading order: [`io`] (TCP or Unix socket), [`buffer`] (a worker's pool), [`alarm`] (one timer for many deadlines),
+//! Reading order: [`io`] (TCP or Unix socket), [`buffer`] (a worker's pool), [`clock`]
+//! and [`alarm`] (one look at the time for an event, one timer for many deadlines),
 //! [`link`] (a connection that HTTP/1 is read from), [`body`] (what streams, and whence), [`transfer`] (a message on its
 //! way out).
 
 pub mod alarm;
 pub mod body;
 pub mod buffer;
+pub mod clock;
 pub mod io;
 pub mod link;
 #[cfg(test)]

@@ -1,16 +1,16 @@
 //! Sending a request to an endpoint of one upstream: pick, connect, send, and again at another endpoint where not a
 //! byte was sent. It never leaves the upstream: crossing to another variant is decided by [`mod@super::handle`] alone.
 
-use std::sync::Arc;
+use std::rc::Rc;
 
 use http::uri::PathAndQuery;
-use tokio::time::Instant;
 
 use super::Failure;
 use super::host::Host;
 use super::record::Record;
 use super::worker::{Serving, Worker};
 use crate::config::model::Protocol;
+use crate::net::clock;
 use crate::state::Arm;
 use crate::telemetry::{Cause, RetryOutcome};
 use crate::upstream::connect::ConnectError;
@@ -58,7 +58,7 @@ pub async fn attempt(
     while tried.len() < plan.attempts {
         let Some(endpoint) = local.pick(&tried, worker.random()) else { break };
         record.attempts += 1;
-        record.endpoint = Some(Arc::clone(&endpoint.name));
+        record.endpoint = Some(Rc::clone(&endpoint));
         let host = match &plan.host {
             Host::Kept => None,
             Host::Endpoint => Some(&endpoint.authority),
@@ -68,10 +68,10 @@ pub async fn attempt(
         };
         let target = plan.target.as_ref().map_or_else(|| record.head.path_and_query(), PathAndQuery::as_str);
         let outgoing = Outgoing { head: &record.head, target, host };
-        let sent = Instant::now();
+        let sent = clock::now();
         let error = match endpoint.send(&outgoing, body, plan.caller).await {
             Ok(exchange) => {
-                let duration = sent.elapsed();
+                let duration = clock::now().saturating_duration_since(sent);
                 worker.metrics.response_head(arm.target, duration);
                 record.upstream_duration = Some(duration);
                 if !tried.is_empty() {

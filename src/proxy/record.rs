@@ -12,9 +12,11 @@ use tokio::time::Instant;
 use super::Failure;
 use super::worker::Serving;
 use crate::logic::split::{Assignment, Reason};
+use crate::net::clock;
 use crate::state::RoutingHeaders;
 use crate::telemetry::{self, Cause, TargetId};
 use crate::upstream::UploadState;
+use crate::upstream::local::Endpoint;
 use crate::wire::{Fields, RequestHead};
 
 /// What is gathered of a request.
@@ -36,7 +38,7 @@ pub struct Record {
     /// The variant that serves, an index into the split's.
     pub variant: Option<usize>,
     /// The endpoint that answered, or was tried last.
-    pub endpoint: Option<Arc<str>>,
+    pub endpoint: Option<Rc<Endpoint>>,
     /// Attempts made.
     pub attempts: u32,
     /// From the request head sent to the response head received.
@@ -72,7 +74,7 @@ impl Record {
         Self {
             metrics,
             serving,
-            started: Instant::now(),
+            started: clock::now(),
             head,
             route: None,
             target: None,
@@ -142,7 +144,7 @@ impl Record {
     fn finish(&mut self, failure: Option<Failure>) {
         self.closed = true;
         let request_bytes = self.upload.as_ref().map_or(0, |upload| upload.bytes());
-        let whole = self.started.elapsed();
+        let whole = clock::now().saturating_duration_since(self.started);
         if let Some(failure) = failure {
             self.metrics.error(failure.code(), failure.blame());
         }
@@ -203,7 +205,7 @@ impl Record {
                 .filter(|_| log.unit_key())
                 .map(crate::types::UnitKey::as_bytes),
             upstream: upstream.map_or("", |upstream| upstream.settings.name.as_str()),
-            endpoint: self.endpoint.as_deref().unwrap_or_default(),
+            endpoint: self.endpoint.as_ref().map_or("", |endpoint| &*endpoint.name),
             attempts: self.attempts,
             duration: whole,
             upstream_duration: self.upstream_duration,

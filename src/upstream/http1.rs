@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::local::{Caller, Endpoint, SendError, SendErrorKind};
 use super::{Inbound, Outgoing, Upload, UploadState};
-use crate::net::{Coding, Link, Transfer, TransferError};
+use crate::net::{Coding, Link, Transfer, TransferError, clock};
 use crate::telemetry::{self, ConnectionEvent, UpstreamId};
 use crate::wire::{Known, Length, ResponseHead};
 
@@ -103,7 +103,7 @@ impl Pool {
         if connection.is_kept.get() && connection.link.is_between() && connection.link.ahead() == 0 {
             connection.is_pooled.set(true);
             connection.event(ConnectionEvent::Idle);
-            self.idle.borrow_mut().push(Idle { connection, since: Instant::now() });
+            self.idle.borrow_mut().push(Idle { connection, since: clock::now() });
         }
     }
 
@@ -153,7 +153,7 @@ pub(super) async fn send(
             transfer: Some(Transfer::new(head, coding, (!is_bodiless).then_some(upload))),
             sent: 0,
             has_answered: false,
-            started: Instant::now(),
+            started: clock::now(),
         };
         match poll_fn(|cx| exchange.poll(cx)).await {
             Ok(head) => {

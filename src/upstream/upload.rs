@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::Interim;
 use super::expect::{Asked, Expectation};
 use super::inbound::{Inbound, InboundError};
-use crate::net::{Alarm, Fill, Source};
+use crate::net::{Alarm, Fill, Source, clock};
 use crate::wire::Fields;
 
 /// Why a request body ended early. All of these are the client's doing.
@@ -183,7 +183,7 @@ impl Streaming {
             Ok(Fill::Data) => {
                 let length = self.body.with_data(<[u8]>::len);
                 if length > self.counted {
-                    self.state.last_progress.set(Some(Instant::now()));
+                    self.state.last_progress.set(Some(clock::now()));
                     let bytes = self.state.bytes.get() + (length - self.counted) as u64;
                     self.state.bytes.set(bytes);
                     self.counted = length;

@@ -62,39 +62,42 @@ names! {
 impl Known {
     /// The known name that `name` is, in whatever case.
     pub fn of(name: &[u8]) -> Option<Self> {
-        // By length first: most names are ruled out by it.
-        let candidates: &[Self] = match name.len() {
-            2 => &[Self::Te],
-            3 => &[Self::Via],
-            4 => &[Self::Host, Self::Date, Self::Vary],
-            5 => &[Self::Allow],
-            6 => &[Self::Cookie, Self::Expect],
-            7 => &[Self::Trailer, Self::Upgrade],
-            8 => &[Self::Location],
-            9 => &[Self::Forwarded],
-            10 => &[Self::Connection, Self::KeepAlive, Self::SetCookie],
-            11 => &[Self::RetryAfter],
-            12 => &[Self::ContentType, Self::XRequestId, Self::XWeirError],
-            13 => &[Self::Authorization, Self::CacheControl],
-            14 => &[Self::ContentLength],
-            15 => &[Self::XForwardedFor],
-            16 => &[Self::XForwardedHost, Self::ProxyConnection],
-            17 => &[
-                Self::TransferEncoding,
-                Self::XForwardedProto,
-                Self::CdnCacheControl,
-                Self::SurrogateControl,
-            ],
-            18 => &[Self::ProxyAuthenticate],
-            19 => &[Self::ProxyAuthorization],
+        // By length and first letter all are told apart but two.
+        let known = match (name.len(), name.first()? | 0x20) {
+            (2, b't') => Self::Te,
+            (3, b'v') => Self::Via,
+            (4, b'd') => Self::Date,
+            (4, b'h') => Self::Host,
+            (4, b'v') => Self::Vary,
+            (5, b'a') => Self::Allow,
+            (6, b'c') => Self::Cookie,
+            (6, b'e') => Self::Expect,
+            (7, b't') => Self::Trailer,
+            (7, b'u') => Self::Upgrade,
+            (8, b'l') => Self::Location,
+            (9, b'f') => Self::Forwarded,
+            (10, b'c') => Self::Connection,
+            (10, b'k') => Self::KeepAlive,
+            (10, b's') => Self::SetCookie,
+            (11, b'r') => Self::RetryAfter,
+            (12, b'c') => Self::ContentType,
+            (12, b'x') if name.get(2)? | 0x20 == b'r' => Self::XRequestId,
+            (12, b'x') => Self::XWeirError,
+            (13, b'a') => Self::Authorization,
+            (13, b'c') => Self::CacheControl,
+            (14, b'c') => Self::ContentLength,
+            (15, b'x') => Self::XForwardedFor,
+            (16, b'p') => Self::ProxyConnection,
+            (16, b'x') => Self::XForwardedHost,
+            (17, b'c') => Self::CdnCacheControl,
+            (17, b's') => Self::SurrogateControl,
+            (17, b't') => Self::TransferEncoding,
+            (17, b'x') => Self::XForwardedProto,
+            (18, b'p') => Self::ProxyAuthenticate,
+            (19, b'p') => Self::ProxyAuthorization,
             _ => return None,
         };
-        let first = name.first()? | 0x20;
-        let is_it = |known: &&Self| {
-            let text = known.as_str().as_bytes();
-            text.first() == Some(&first) && text.eq_ignore_ascii_case(name)
-        };
-        candidates.iter().find(is_it).copied()
+        known.as_str().as_bytes().eq_ignore_ascii_case(name).then_some(known)
     }
 
     /// The bit that stands for this name in a set.
