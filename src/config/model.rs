@@ -55,6 +55,22 @@ pub struct Listener {
     pub body_timeout: Duration,
     /// The largest request head.
     pub max_header: ByteSize,
+    /// Whether a target that does not agree with `Host`, or not with the connection, is refused.
+    pub strict_host: bool,
+    /// What becomes of request headers whose names have `_`.
+    pub underscores: Underscores,
+}
+
+/// What becomes of request headers whose names have `_`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Underscores {
+    /// They go on as they are.
+    #[default]
+    Keep,
+    /// They are removed.
+    Remove,
+    /// The request is refused; such trailers, which come when it is on its way, are removed.
+    Refuse,
 }
 
 /// `/metrics`, `/healthz`, `/readyz` only.

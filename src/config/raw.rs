@@ -27,6 +27,7 @@ presets! {
     no_limit: Size = "0";
     yes_no: bool = false;
     admin_bind: Text = "127.0.0.1:9900";
+    keep: Underscores = Underscores::Keep;
     http1: Protocol = Protocol::Http1;
     least_request: Balance = Balance::LeastRequest;
     to_baseline: Missing = Missing::Baseline;
@@ -106,6 +107,26 @@ pub(super) struct Listener {
     /// The largest request head, from 4KiB to 1MiB.
     #[serde(default = "kib_64")]
     pub(super) max_header: Field<Size>,
+    /// Whether a request is refused whose target names another host than its `Host`, or `https` on a plain connection.
+    /// By default the target's host counts, and the upstream is told that one.
+    #[serde(default = "yes_no")]
+    pub(super) strict_host: Field<bool>,
+    /// What becomes of request headers whose names have `_`, which many servers take for `-`. Another spelling of a
+    /// header that routing reads is removed in any case.
+    #[serde(default = "keep")]
+    pub(super) underscores: Field<Underscores>,
+}
+
+/// What becomes of request headers whose names have `_`.
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Underscores {
+    /// They go on as they are.
+    Keep,
+    /// They are removed.
+    Remove,
+    /// The request is refused with 400; such trailers are removed.
+    Refuse,
 }
 
 /// How long clients may take.

@@ -2,7 +2,7 @@
 
 use super::super::diagnostic::Code;
 use super::super::field::Field;
-use super::super::model::{Admin, Listener, Telemetry};
+use super::super::model::{Admin, Listener, Telemetry, Underscores};
 use super::super::raw::{self, Root};
 use super::super::span::Span;
 use super::{Lower, begin, shown};
@@ -53,6 +53,12 @@ fn listener(cx: &mut Lower<'_, '_>, field: &Field<raw::Listener>) -> Option<List
         idle_timeout: idle?,
         body_timeout: body?,
         max_header: max_header?,
+        strict_host: *raw.strict_host.get()?,
+        underscores: match raw.underscores.get()? {
+            raw::Underscores::Keep => Underscores::Keep,
+            raw::Underscores::Remove => Underscores::Remove,
+            raw::Underscores::Refuse => Underscores::Refuse,
+        },
     })
 }
 
