@@ -374,6 +374,9 @@ fn change_is_told_by_name() {
         ),
         (":3002]", ":3003]", "upstreams ~green"),
         (":8080", ":8081", "listeners ~listener-1"),
+        (":8080", ":8080, strict_host: true", "listeners ~listener-1"),
+        (":8080", ":8080, underscores: remove", "listeners ~listener-1"),
+        (":8080", ":8080, strict_host: false, underscores: keep", "nothing"),
         (
             "routes: [{ split: shop }]",
             "routes: [{ split: shop, timeout: 1s }, { upstream: blue, paths: [/a] }]",

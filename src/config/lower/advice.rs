@@ -1,10 +1,12 @@
 //! What is allowed but odd: warnings and notes on a configuration without errors.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+
+use http::HeaderName;
 
 use super::super::diagnostic::{Code, Severity};
 use super::super::field::Field;
-use super::super::model::{Action, Config};
+use super::super::model::{Action, Config, Underscores};
 use super::super::raw::{self, Root};
 use super::super::report::Report;
 use super::begin;
@@ -15,6 +17,7 @@ pub(super) fn advise(report: &mut Report<'_>, root: &Root, config: &Config) {
     unused(report, root, config);
     unreachable(report, root, config);
     untrusted(report, root, config);
+    underscored(report, root, config);
     moving(report, root);
 }
 
@@ -87,6 +90,23 @@ fn untrusted(report: &mut Report<'_>, root: &Root, config: &Config) {
             .add(severity, Code::UntrustedHeaders, raw.bind.span, message)
             .related(name.span, "this split reads headers")
             .hint("name the peers whose headers count, as in `trust: [10.0.0.0/8]`");
+    }
+}
+
+fn underscored(report: &mut Report<'_>, root: &Root, config: &Config) {
+    if config.listeners.iter().any(|listener| listener.underscores == Underscores::Keep) {
+        return;
+    }
+    let Some(listener) = root.listeners.items().iter().find_map(Field::get) else { return };
+    let of_routes = config.routes.iter().flat_map(|route| &route.matches.when);
+    let of_routes = of_routes.filter_map(|condition| condition.source.header_name());
+    let of_splits = config.splits.iter().flat_map(|split| split.split.routing_headers());
+    let names: BTreeSet<_> = of_routes.chain(of_splits).map(HeaderName::as_str).collect();
+    for name in names.into_iter().filter(|name| name.contains('_')) {
+        let message = format!("no listener lets in the header `{name}`, which is read");
+        report
+            .add(Severity::Warning, Code::UnderscoredHeader, listener.underscores.span, message)
+            .hint("read one that is spelt with `-`, or write `underscores: keep`");
     }
 }
 
