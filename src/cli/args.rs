@@ -93,6 +93,9 @@ pub struct ExplainArgs {
     /// A header of the request, as `name: value`; may be given several times
     #[arg(short = 'H', long = "header", value_name = "HEADER", value_parser = header)]
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Send the whole URL as the target, on a plain connection, as clients do to a forward proxy
+    #[arg(long)]
+    pub absolute: bool,
     /// Who is connected
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     pub peer: std::net::IpAddr,

@@ -29,7 +29,7 @@ use super::{Exit, configuration};
 /// When the configuration is refused or has no such listener, no client could send such a request, or the explanation
 /// cannot be written.
 pub fn run(args: &ExplainArgs, out: &mut impl Write) -> anyhow::Result<Exit> {
-    let asked = request::read(&args.request, &args.headers)?;
+    let asked = request::read(&args.request, &args.headers, args.absolute)?;
     let config = configuration::load(&args.config)?;
     let mut names = config.listeners.iter().map(|listener| listener.name.as_str());
     let listener = match &args.listener {

@@ -14,11 +14,16 @@ pub(super) struct Asked {
     pub(super) secure: bool,
 }
 
-/// Reads `[METHOD] URL` and the headers. The URL's host becomes the `host` header, unless that is given.
+/// Reads `[METHOD] URL` and the headers. The URL's host becomes the `host` header, unless that is given. Where it
+/// `is_absolute` the whole URL is the target, and the connection is plain whatever its scheme says.
 ///
 /// # Errors
 /// [`Misuse`] when no client could send it.
-pub(super) fn read(words: &[String], headers: &[(HeaderName, HeaderValue)]) -> Result<Asked, Misuse> {
+pub(super) fn read(
+    words: &[String],
+    headers: &[(HeaderName, HeaderValue)],
+    is_absolute: bool,
+) -> Result<Asked, Misuse> {
     let (method, url) = match words {
         [url] => ("GET", url),
         [method, url] => (method.as_str(), url),
@@ -51,6 +56,19 @@ pub(super) fn read(words: &[String], headers: &[(HeaderName, HeaderValue)]) -> R
     for (name, value) in headers {
         fields.append(name, value.as_bytes());
     }
+    if is_absolute {
+        if uri.authority().is_none() {
+            return Err(wrong("there is no host in it"));
+        }
+        let mut bytes = format!("{method} {whole} HTTP/1.1\r\n").into_bytes();
+        fields.write(&mut bytes);
+        bytes.extend_from_slice(b"\r\n");
+        let (head, _) = RequestHead::parse(&bytes)
+            .ok()
+            .flatten()
+            .ok_or_else(|| wrong("a request with such a target and such headers cannot be read"))?;
+        return Ok(Asked { head, secure: false });
+    }
     // Behind a bare authority a query has no path, and what is sent has one.
     let target = uri.query().map_or_else(|| uri.path().to_owned(), |query| format!("{}?{query}", uri.path()));
     let target: Uri = target.parse().map_err(|error: http::uri::InvalidUri| wrong(&error.to_string()))?;
@@ -61,15 +79,21 @@ pub(super) fn read(words: &[String], headers: &[(HeaderName, HeaderValue)]) -> R
 mod tests {
     use super::*;
 
-    fn asked(words: &[&str], headers: &[(&'static str, &'static str)]) -> Result<String, String> {
+    fn asked(
+        words: &[&str],
+        headers: &[(&'static str, &'static str)],
+        is_absolute: bool,
+    ) -> Result<String, String> {
         let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
         let headers: Vec<_> = headers
             .iter()
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
             .collect();
-        let Asked { head, secure } = read(&words, &headers).map_err(|error| error.to_string())?;
+        let Asked { head, secure } =
+            read(&words, &headers, is_absolute).map_err(|error| error.to_string())?;
         let hosts: Vec<_> = head.fields.all(Known::Host).map(String::from_utf8_lossy).collect();
-        Ok(format!("{} {} {} {secure}", head.method, head.path_and_query(), hosts.join("+")))
+        let target = head.authority().unwrap_or_default().to_owned() + head.path_and_query();
+        Ok(format!("{} {target} {} {secure}", head.method, hosts.join("+")))
     }
 
     /// The words, the headers, what is sent.
@@ -89,7 +113,27 @@ mod tests {
             (&["OPTIONS", "*"], &[("host", "b")], "OPTIONS * b false"),
         ];
         for (words, headers, expected) in rows {
-            assert_eq!(asked(words, headers).as_deref(), Ok(expected), "{words:?} {headers:?}");
+            let sent = asked(words, headers, false);
+            assert_eq!(sent.as_deref(), Ok(expected), "{words:?} {headers:?}");
+        }
+    }
+
+    #[test]
+    fn whole_url_is_the_target_where_that_is_asked_for() {
+        let rows: [Row; 6] = [
+            (&["http://a/x?y=1"], &[], "GET a/x?y=1 a false"),
+            (&["https://a:8443/x#z"], &[("x-a", "b")], "GET a:8443/x a:8443 false"),
+            (&["a?y"], &[], "GET a/?y a false"),
+            (&["OPTIONS", "http://a"], &[], "OPTIONS a* a false"),
+            (&["http://a/x"], &[("host", "b")], "GET a/x b false"),
+            (&["http://a/x"], &[("host", "b"), ("host", "c")], "GET a/x b+c false"),
+        ];
+        for (words, headers, expected) in rows {
+            let sent = asked(words, headers, true);
+            assert_eq!(sent.as_deref(), Ok(expected), "{words:?} {headers:?}");
+        }
+        for target in ["/x", "*", "http://a/`"] {
+            assert!(asked(&[target], &[], true).unwrap_err().contains("is not a URL"), "{target}");
         }
     }
 
@@ -103,7 +147,7 @@ mod tests {
             (&["http://"], "is not a URL"),
             (&[""], "is not a URL"),
         ] {
-            let error = asked(words, &[]).unwrap_err();
+            let error = asked(words, &[], false).unwrap_err();
             assert!(error.contains(part), "{words:?}: {error}");
         }
     }
