@@ -4,6 +4,7 @@
 use http::Version;
 
 use super::Failure;
+use crate::logic::route::host;
 use crate::wire::{Known, RequestHead};
 
 /// The longest authority that needs no memory of its own: most are names of fewer bytes.
@@ -66,9 +67,7 @@ impl Authority {
                 let target = Self::parse(target)?;
                 let is_wrong = match (head.version, host) {
                     // Both mean the same; if they differ somebody is to be deceived (RFC 9113 §8.3.1).
-                    (Version::HTTP_2, host) => {
-                        host.is_some_and(|host| Self::parse(host).as_ref() != Ok(&target))
-                    }
+                    (Version::HTTP_2, Some(_)) => !target.agrees_with_host(head),
                     // It is not used, and is demanded all the same (RFC 9112 §3.2).
                     (Version::HTTP_11, None) => true,
                     (_, host) => host.is_some_and(|host| !host.is_empty() && Self::parse(host).is_err()),
@@ -81,6 +80,19 @@ impl Authority {
             }
             (None, None) => Err(Failure::BadHost),
         }
+    }
+
+    /// Whether `Host`, where `head` has it beside the target's own authority, which this is, names the same host and
+    /// port. What the routes do not tell apart is the same (the root's dot, the writing of an IPv6 address), and so is
+    /// the scheme's port where it is left out (RFC 3986 §6.2.3).
+    pub fn agrees_with_host(&self, head: &RequestHead) -> bool {
+        let Some(host) = head.authority().and_then(|_| head.fields.get(Known::Host)) else { return true };
+        let Some(host) = std::str::from_utf8(host).ok().and_then(|host| Self::parse(host).ok()) else {
+            return false;
+        };
+        let default_port = if head.names_https() { 443 } else { 80 };
+        self.port.unwrap_or(default_port) == host.port.unwrap_or(default_port)
+            && host::is_same(self.host(), host.host())
     }
 
     /// Parses `host`, `host:port`, `[v6]`, `[v6]:port`.
@@ -191,6 +203,44 @@ mod tests {
         assert_eq!(head("http://b/", v2, &[]), Ok("b".into()));
         assert_eq!(head("http://b/", v2, &["B"]), Ok("b".into()));
         assert_eq!(head("http://b/", v2, &["a"]), Err(Failure::BadHost));
+        assert_eq!(head("http://b/", v2, &["b:80"]), Ok("b".into()));
+        assert_eq!(head("https://b/", v2, &["b:80"]), Err(Failure::BadHost));
+        assert_eq!(head("http://b/", v2, &[""]), Err(Failure::BadHost));
         assert_eq!(head("/", v2, &[]), Err(Failure::BadHost));
+    }
+
+    #[test]
+    fn target_and_host_agree_when_they_name_the_same_host_and_port() {
+        let rows = [
+            ("http://shop.test/", Some("shop.test"), true),
+            ("http://Shop.test/", Some("sHOP.TEST"), true),
+            ("http://shop.test/", Some("shop.test:80"), true),
+            ("http://shop.test:80/", Some("shop.test"), true),
+            ("http://shop.test:/", Some("shop.test:80"), true),
+            ("https://shop.test/", Some("shop.test:443"), true),
+            ("http://shop.test:8080/", Some("shop.test:8080"), true),
+            ("http://shop.test/", Some("shop.test."), true),
+            ("http://shop.test.:80/", Some("shop.test"), true),
+            ("http://[::1]/", Some("[0:0::1]:80"), true),
+            ("http://[2001:DB8::1]/", Some("[2001:db8::1]"), true),
+            ("http://shop.test/", None, true),
+            ("/", Some("shop.test"), true),
+            ("http://shop.test/", Some("cart.test"), false),
+            ("http://shop.test/", Some("shop.test:443"), false),
+            ("https://shop.test/", Some("shop.test:80"), false),
+            ("http://shop.test:8080/", Some("shop.test"), false),
+            ("http://shop.test/", Some("shop.test:8080"), false),
+            ("http://shop.test/", Some("www.shop.test"), false),
+            ("http://shop.test/", Some("shop.test.."), false),
+            ("http://[::1]/", Some("[::2]"), false),
+            ("http://127.0.0.1/", Some("[::ffff:127.0.0.1]"), false),
+            ("http://shop.test/", Some(""), false),
+        ];
+        for (uri, host, expected) in rows {
+            let fields: Fields = host.map(|host| (Known::Host, host)).into_iter().collect();
+            let head = RequestHead::new(Method::GET, &Uri::from_static(uri), Version::HTTP_10, fields);
+            let authority = Authority::of(&head).unwrap();
+            assert_eq!(authority.agrees_with_host(&head), expected, "{uri} {host:?}");
+        }
     }
 }

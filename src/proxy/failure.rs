@@ -17,8 +17,10 @@ pub enum Failure {
     TargetTooLong,
     /// Another major version of HTTP.
     BadVersion,
-    /// No `Host`, more than one, or one that is none.
+    /// No `Host`, more than one, one that is none, or one that the target contradicts.
     BadHost,
+    /// The request has headers whose names have `_`, and the listener refuses such.
+    UnderscoreHeader,
     /// The request target cannot be served (`OPTIONS *` aside, a path is needed).
     BadTarget,
     /// An identity header came twice with different values.
@@ -37,6 +39,8 @@ pub enum Failure {
     NoRoute,
     /// No route is for this host.
     UnknownHost,
+    /// The target is for an encrypted connection, and this is none.
+    Misdirected,
     /// The head did not come in time.
     HeaderTimeout,
     /// The client stopped sending its body.
@@ -65,12 +69,13 @@ pub enum Failure {
 
 impl Failure {
     /// Every failure.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 28] = [
         Self::MalformedHead,
         Self::HeadTooLarge,
         Self::TargetTooLong,
         Self::BadVersion,
         Self::BadHost,
+        Self::UnderscoreHeader,
         Self::BadTarget,
         Self::AmbiguousKey,
         Self::KeyTooLong,
@@ -80,6 +85,7 @@ impl Failure {
         Self::MethodNotAllowed,
         Self::NoRoute,
         Self::UnknownHost,
+        Self::Misdirected,
         Self::HeaderTimeout,
         Self::BodyTimeout,
         Self::BodyTooLarge,
@@ -102,6 +108,9 @@ impl Failure {
             Self::TargetTooLong => (414, "target_too_long", Client, "the request target is too long"),
             Self::BadVersion => (505, "bad_version", Client, "this version of HTTP is not supported"),
             Self::BadHost => (400, "bad_host", Client, "the request needs exactly one valid host"),
+            Self::UnderscoreHeader => {
+                (400, "underscore_header", Client, "header names with `_` are not taken here")
+            }
             Self::BadTarget => (400, "bad_target", Client, "the request target is not a path"),
             Self::AmbiguousKey => {
                 (400, "ambiguous_key", Client, "an identity header came twice with different values")
@@ -119,6 +128,9 @@ impl Failure {
             }
             Self::NoRoute => (404, "no_route", Client, "no route takes this request"),
             Self::UnknownHost => (421, "unknown_host", Client, "this host is not served here"),
+            Self::Misdirected => {
+                (421, "misdirected", Client, "the target is for an encrypted connection, and this is none")
+            }
             Self::HeaderTimeout => (408, "header_timeout", Client, "the request head did not come in time"),
             Self::BodyTimeout => (408, "body_timeout", Client, "the request body did not come in time"),
             Self::BodyTooLarge => (413, "body_too_large", Client, "the request body is too large"),

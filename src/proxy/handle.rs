@@ -10,11 +10,11 @@ use super::authority::Authority;
 use super::cohort::Cohort;
 use super::headers::{self, Forwarding};
 use super::host::Host;
-use super::identify::{Trust, identify, is_about_server};
+use super::identify::{Trust, addressee, identify, is_about_server};
 use super::record::{Noted, Record};
 use super::view::View;
 use super::worker::{Downstream, Serving, Worker, secret_bits};
-use super::{Failure, Outbound, Request, Response, respond};
+use super::{Failure, Outbound, Request, Response, respond, underscores};
 use crate::config::model::{Action, Route, SplitConfig};
 use crate::logic::route::{Lookup, PathPattern};
 use crate::logic::split::{Assignment, Draw, OnUnavailable, Reason, Refusal, assign};
@@ -105,13 +105,14 @@ impl<'a> Phases<'a> {
     /// Everything before the first byte is sent: nothing of it waits.
     fn decide(&mut self, body: Inbound, record: &mut Record) -> Result<Step<'a>, Failure> {
         let head = &mut record.head;
-        let authority = Authority::of(head);
         let is_dubious = Length::of_request(head).is_err();
         let snapshot = &self.serving.snapshot;
         let listener = snapshot.listener(&self.downstream.listener);
         let settings = listener.map_or(&self.downstream.listener, |index| &snapshot.config.listeners[index]);
         let peer = &self.downstream.peer;
         let trust = Trust::of(settings.trust.as_ref(), peer.ip());
+        let authority = addressee(head, settings.strict_host, self.downstream.secure || trust.forwarding);
+        let is_named_well = underscores::settle(&mut head.fields, settings.underscores);
         let client_ip = identify(&mut head.fields, &snapshot.routing_headers, trust, peer.ip());
         self.secure = headers::is_secure(&head.fields, trust.forwarding, self.downstream.secure);
         let random = self.worker.random_wide();
@@ -127,7 +128,8 @@ impl<'a> Phases<'a> {
         }
         // From here on a request may be refused, and is logged.
         let head = &mut record.head;
-        if is_about_server(head)? {
+        is_named_well?;
+        if is_about_server(head, &authority)? {
             return Ok(Step::Answer(respond::options(), None));
         }
         if is_dubious {
@@ -197,9 +199,9 @@ impl<'a> Phases<'a> {
             Upload::new(body, limit, settings.body_timeout)
         };
         let upload = upload.filtering(|| {
-            let serving = Rc::clone(self.serving);
+            let (serving, underscores) = (Rc::clone(self.serving), settings.underscores);
             Box::new(move |trailers| {
-                headers::strip_request_trailers(trailers, &serving.snapshot.routing_headers);
+                headers::strip_request_trailers(trailers, &serving.snapshot.routing_headers, underscores);
             })
         });
         let attempts = entry.route.attempts;

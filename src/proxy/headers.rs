@@ -6,6 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use http::{HeaderName, Version};
 
 use super::peer::Peer;
+use super::underscores;
+use crate::config::model::Underscores;
 use crate::state::RoutingHeaders;
 use crate::types::IpSet;
 use crate::wire::{Fields, Known, Name, RequestHead};
@@ -97,8 +99,10 @@ pub fn strip_trailers(trailers: &mut Fields, names: &[HeaderName]) {
     remove_all(trailers, names);
 }
 
-/// The same for a request: identities count in no trailer, whoever sends it.
-pub fn strip_request_trailers(trailers: &mut Fields, routing: &RoutingHeaders) {
+/// The same for a request, and what the listener says of `underscores`: identities count in no trailer, whoever sends
+/// it.
+pub fn strip_request_trailers(trailers: &mut Fields, routing: &RoutingHeaders, underscores: Underscores) {
+    underscores::strip(trailers, underscores);
     strip_identities(trailers, routing, false);
     strip_trailers(trailers, routing.override_headers());
     remove_all(trailers, FORWARDING);

@@ -30,17 +30,34 @@ impl<'a> Trust<'a> {
     }
 }
 
-/// Whether a request is about the server itself (`OPTIONS *`) and not about a path.
+/// Whom a request is for: by its target, else by `Host`. `is_strict` is the listener's `strict_host`; `is_secure` says
+/// that the request came encrypted, or from a trusted peer, whose word it is that it did.
 ///
 /// # Errors
-/// [`Failure::MethodRefused`] for CONNECT and TRACE, [`Failure::BadTarget`] for anything else without a path,
-/// [`Failure::BadHost`] as of any request (RFC 9112 §3.2).
-pub fn is_about_server(head: &RequestHead) -> Result<bool, Failure> {
+/// [`Failure::BadHost`] for what names no host, or two; [`Failure::Misdirected`] where a strict listener gets a target
+/// with `https` on a plain connection (RFC 9110 §7.4).
+pub fn addressee(head: &RequestHead, is_strict: bool, is_secure: bool) -> Result<Authority, Failure> {
+    let authority = Authority::of(head)?;
+    if is_strict && !authority.agrees_with_host(head) {
+        return Err(Failure::BadHost);
+    }
+    if is_strict && head.names_https() && !is_secure {
+        return Err(Failure::Misdirected);
+    }
+    Ok(authority)
+}
+
+/// Whether a request for `addressee` is about the server itself (`OPTIONS *`) and not about a path.
+///
+/// # Errors
+/// [`Failure::MethodRefused`] for CONNECT and TRACE, [`Failure::BadTarget`] for anything else without a path, that of
+/// the addressee as of any request (RFC 9112 §3.2).
+pub fn is_about_server(head: &RequestHead, addressee: &Result<Authority, Failure>) -> Result<bool, Failure> {
     if head.method == Method::CONNECT || head.method == Method::TRACE {
         return Err(Failure::MethodRefused);
     }
     match head.path() {
-        "*" if head.method == Method::OPTIONS => Authority::of(head).map(|_| true),
+        "*" if head.method == Method::OPTIONS => addressee.as_ref().map(|_| true).map_err(|failure| *failure),
         path if path.starts_with('/') => Ok(false),
         _ => Err(Failure::BadTarget),
     }

@@ -3,7 +3,7 @@
 //!
 //! Reading order: [`worker`] (what a worker thread owns), [`peer`] (who is connected), [`message`] (what comes in and goes
 //! out), [`mod@handle`] (the phases), [`authority`] and [`view`] (the request as pure logic sees it), [`identify`] (what
-//! counts of it), [`headers`], [`host`] (the host that the upstream is told), [`attempt`], [`cohort`] (what a response of a split tells),
+//! counts of it), [`underscores`] (header names that may pass for others), [`headers`], [`host`] (the host that the upstream is told), [`attempt`], [`cohort`] (what a response of a split tells),
 //! [`outbound`] (the response body on its way), [`record`] (what is counted and logged when it ends), [`failure`] (what
 //! goes wrong, who is to blame) and [`respond`] (answers of our own). How bytes come in and go out is `front`'s and
 //! `upstream`'s.
@@ -21,6 +21,7 @@ pub mod outbound;
 pub mod peer;
 pub mod record;
 pub mod respond;
+pub mod underscores;
 pub mod view;
 pub mod worker;
 

@@ -148,7 +148,7 @@ async fn response_without_body_keeps_its_length_and_the_connection() {
 }
 
 /// A body of unknown length, so that HTTP/1.1 sends it in chunks, with trailers.
-fn with_trailers(data: &'static str, trailers: HeaderMap) -> Body {
+pub(crate) fn with_trailers(data: &'static str, trailers: HeaderMap) -> Body {
     let (sender, body) = piped();
     tokio::spawn(async move {
         for frame in [Frame::data(data.into()), Frame::trailers(trailers)] {

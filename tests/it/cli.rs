@@ -16,6 +16,8 @@ const SHOP: &str = "\
 listeners:
   - { name: web, bind: 127.0.0.1:0, trust: [127.0.0.0/8] }
   - { name: open, bind: 127.0.0.1:0 }
+  - { name: public, bind: 127.0.0.1:0, trust: [], strict_host: true, underscores: refuse }
+  - { name: plain, bind: 127.0.0.1:0, trust: [127.0.0.0/8], underscores: remove }
 upstreams:
   blue: { endpoints: [127.0.0.1:1, 127.0.0.1:2] }
   green: { endpoints: [127.0.0.1:3] }
@@ -156,7 +158,7 @@ fn what_goes_wrong_has_an_exit_code_and_a_sentence() {
         (explain(&["GE T", "http://a/"]), 64, "is not a method"),
         (explain(&["ftp://a/"]), 64, "`ftp` is not HTTP"),
         (explain(&["-c", "none.yaml", "http://a/"]), 1, "error[file-unreadable]"),
-        (explain(&["-c", "wrong.yaml", "http://a/"]), 2, "wrong.yaml:13:32"),
+        (explain(&["-c", "wrong.yaml", "http://a/"]), 2, "wrong.yaml:15:32"),
         (explain(&["--listener", "wbe", "http://a/"]), 1, "did you mean `web`? There are `web`, `open`"),
         (vec!["assign", "1"], 64, "--split"),
         (vec!["assign", "-s", "chekout", "1"], 1, "did you mean `checkout`?"),

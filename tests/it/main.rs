@@ -25,5 +25,6 @@ mod process;
 mod reload;
 mod routing;
 mod splitting;
+mod strictness;
 mod trust;
 mod watch;

@@ -74,6 +74,8 @@ pub(super) enum Why {
     Alias,
     /// Only the proxy may set it.
     Ours,
+    /// Its name has `_`, and the listener removes such.
+    Underscore,
     /// Routing reads it, and the peer is not trusted.
     Untrusted,
 }

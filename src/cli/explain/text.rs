@@ -181,6 +181,7 @@ fn reason(why: Why) -> &'static str {
         Why::HopByHop => "is between two hops",
         Why::Alias => "is another spelling of a header that routing reads",
         Why::Ours => "is the proxy's to say",
+        Why::Underscore => "has `_` in its name, and the listener removes such",
         Why::Untrusted => "carries identity, and the peer is not trusted",
     }
 }

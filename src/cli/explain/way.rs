@@ -14,7 +14,7 @@ use super::explanation::{
 use super::obstacle::Obstacle;
 use super::request::Asked;
 use crate::config::Config;
-use crate::config::model::{Action, Protocol, Route, SplitConfig};
+use crate::config::model::{Action, Protocol, Route, SplitConfig, Underscores};
 use crate::logic::condition::RequestView;
 use crate::logic::route::{HostPattern, Lookup, PathPattern, Table};
 use crate::logic::split::{Draw, OnUnavailable, assign_traced};
@@ -22,10 +22,10 @@ use crate::proxy::authority::Authority;
 use crate::proxy::handle::seconds_now;
 use crate::proxy::headers::{self, Forwarding};
 use crate::proxy::host::Host;
-use crate::proxy::identify::{Trust, identify, is_about_server};
+use crate::proxy::identify::{Trust, addressee, identify, is_about_server};
 use crate::proxy::peer::Peer;
 use crate::proxy::view::View;
-use crate::proxy::{Failure, Response, respond};
+use crate::proxy::{Failure, Response, respond, underscores};
 use crate::state::RoutingHeaders;
 use crate::state::build::routing_headers;
 use crate::types::UpstreamName;
@@ -49,8 +49,9 @@ impl From<Failure> for Refused {
 impl Explanation {
     /// The way of `asked` from `peer`, which came in by number `listener` of the configuration's listeners.
     pub(super) fn new(config: &Config, listener: usize, peer: IpAddr, asked: Asked) -> Self {
-        let trust = config.listeners.get(listener).and_then(|listener| listener.trust.as_ref());
-        let name = config.listeners.get(listener).map(|listener| listener.name.to_string());
+        let settings = config.listeners.get(listener).map(|listener| &**listener);
+        let trust = settings.and_then(|listener| listener.trust.as_ref());
+        let name = settings.map(|listener| listener.name.to_string());
         let mut explanation = Self {
             request: Asking {
                 method: asked.head.method.to_string(),
@@ -72,8 +73,15 @@ impl Explanation {
             answer: None,
         };
         let peer = Peer::new(peer);
-        let way =
-            Way { config, listener, peer: &peer, trust: Trust::of(trust, peer.ip()), secure: asked.secure };
+        let way = Way {
+            config,
+            listener,
+            peer: &peer,
+            trust: Trust::of(trust, peer.ip()),
+            strict_host: settings.is_some_and(|listener| listener.strict_host),
+            underscores: settings.map(|listener| listener.underscores).unwrap_or_default(),
+            secure: asked.secure,
+        };
         if let Err(refused) = way.follow(asked.head, &mut explanation) {
             let Refused { failure, why, allowed } = refused;
             let response = match failure {
@@ -95,23 +103,28 @@ struct Way<'a> {
     listener: usize,
     peer: &'a Peer,
     trust: Trust<'a>,
+    strict_host: bool,
+    underscores: Underscores,
     secure: bool,
 }
 
 impl Way<'_> {
     /// Follows the request as far as it goes; the order is that of the proxy.
     fn follow(&self, mut head: RequestHead, told: &mut Explanation) -> Result<(), Refused> {
-        if is_about_server(&head)? {
+        let authority = addressee(&head, self.strict_host, self.secure || self.trust.forwarding);
+        let asked = head.fields.clone();
+        underscores::settle(&mut head.fields, self.underscores)
+            .map_err(|failure| badly_named(failure, &asked))?;
+        if is_about_server(&head, &authority)? {
             told.answer = Some(Answer::new(&respond::options()));
             return Ok(());
         }
-        let authority = Authority::of(&head)?;
-        let asked = head.fields.clone();
+        let authority = authority?;
         let routing = routing_headers(self.config);
         let client_ip = identify(&mut head.fields, &routing, self.trust, self.peer.ip());
         let secure = headers::is_secure(&head.fields, self.trust.forwarding, self.secure);
         told.client.address = client_ip;
-        told.removed = removed(&asked, &head.fields, &routing);
+        told.removed = removed(&asked, &head.fields, &routing, self.underscores);
         let counted = head.fields.clone();
         headers::request_id(&mut head.fields, self.trust.identity, fastrand::u128(..));
         let id = head.fields.get(Known::XRequestId).map(<[u8]>::to_vec);
@@ -294,8 +307,19 @@ fn unrouted(lookup: Lookup) -> Refused {
     }
 }
 
+fn badly_named(failure: Failure, fields: &Fields) -> Refused {
+    let name = fields.others().find(|name| underscores::has_underscore(name)).map(text);
+    let why = format!("{}: `{}`", failure.sentence(), name.unwrap_or_default());
+    Refused { why: Some(why), ..failure.into() }
+}
+
 /// The headers of `asked` that are not in `left`, and why.
-fn removed(asked: &Fields, left: &Fields, routing: &RoutingHeaders) -> Vec<Removed> {
+fn removed(
+    asked: &Fields,
+    left: &Fields,
+    routing: &RoutingHeaders,
+    underscores: Underscores,
+) -> Vec<Removed> {
     let mut between = asked.clone();
     headers::strip_hop_by_hop(&mut between);
     let mut removed: Vec<Removed> = Vec::new();
@@ -310,6 +334,8 @@ fn removed(asked: &Fields, left: &Fields, routing: &RoutingHeaders) -> Vec<Remov
             Why::Alias
         } else if routing.ours().iter().any(|ours| is(ours, name)) {
             Why::Ours
+        } else if underscores == Underscores::Remove && underscores::has_underscore(name) {
+            Why::Underscore
         } else {
             Why::Untrusted
         };

@@ -111,6 +111,13 @@ pub(super) fn without_root(host: &str) -> &str {
     host.strip_suffix('.').unwrap_or(host)
 }
 
+/// Whether `one` and `other` (lower case, without port) are the same host for every pattern: the root's dot and the
+/// writing of an IPv6 address make no difference.
+pub fn is_same(one: &str, other: &str) -> bool {
+    let (one, other) = (without_root(one), without_root(other));
+    one == other || ipv6(one).is_some_and(|address| ipv6(other) == Some(address))
+}
+
 /// The IPv6 address that `host` is, in brackets or not.
 pub(super) fn ipv6(host: &str) -> Option<Ipv6Addr> {
     let bare = match host.strip_prefix('[') {
@@ -228,6 +235,21 @@ mod tests {
             let error = HostPattern::parse(text).unwrap_err();
             assert!(error.contains(part), "{text:?}: {error}");
             assert!(!error.starts_with(char::is_uppercase), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn hosts_are_the_same_when_no_pattern_tells_them_apart() {
+        for (one, other, expected) in [
+            ("shop.test", "shop.test", true),
+            ("shop.test", "shop.test.", true),
+            ("[::1]", "[0:0:0:0:0:0:0:1]", true),
+            ("shop.test", "shop.test..", false),
+            ("shop.test", "www.shop.test", false),
+            ("[::1]", "[::2]", false),
+            ("127.0.0.1", "[::ffff:127.0.0.1]", false),
+        ] {
+            assert_eq!((is_same(one, other), is_same(other, one)), (expected, expected), "{one} {other}");
         }
     }
 

@@ -48,6 +48,34 @@ sent       /cart?a=b of shop.example.com
 }
 
 #[test]
+fn absolute_target_and_headers_with_an_underscore_are_told_as_the_proxy_takes_them() {
+    check_page(
+        &[
+            "--listener",
+            "plain",
+            "--absolute",
+            "-H",
+            "host: other.example.com",
+            "-H",
+            "x_user_id: 1",
+            "-H",
+            "x_trace: 2",
+            "https://shop.example.com:80/upload",
+        ],
+        "request    GET /upload of shop.example.com:80
+client     127.0.0.1 by listener plain; trusted: identity and forwarding headers count
+removed    x_user_id  is another spelling of a header that routing reads
+           x_trace    has `_` in its name, and the listener removes such
+route      upload, the 4th of 6, host shop.example.com, path /upload
+upstream   green: 127.0.0.1:3
+otherwise  503, when no endpoint takes it (up to 2 are tried)
+sent       /upload of shop.example.com:80
+           and forwarded, via, x-forwarded-for, x-forwarded-host, x-forwarded-proto, x-request-id
+",
+    );
+}
+
+#[test]
 fn rule_that_decides_is_told_and_nothing_that_was_not_looked_at() {
     check_page(
         &["-H", "x-tenant-id: internal", "http://eu.shop.example.com/api/cart"],
@@ -115,7 +143,7 @@ fn refused_request_is_explained_with_the_status_and_the_code_that_the_client_get
     let folder = Folder::new(SHOP);
     let long = format!("x-user-id: {}", "k".repeat(1025));
     let shop = |path: &str| format!("http://shop.example.com{path}");
-    let rows: [(&[&str], &str, u64, &str, &str); 11] = [
+    let rows: [(&[&str], &str, u64, &str, &str); 14] = [
         (&["GET"], "http://other.example.com/", 421, "unknown_host", "this host is not served here"),
         (&["GET"], &shop("/nowhere"), 404, "no_route", "no route takes this request"),
         (&["PUT"], &shop("/api/x"), 405, "method_not_allowed", "only GET, HEAD, POST"),
@@ -123,6 +151,27 @@ fn refused_request_is_explained_with_the_status_and_the_code_that_the_client_get
         (&["GET"], "*", 400, "bad_target", "not a path"),
         (&["GET"], "/api/x", 400, "bad_host", "exactly one valid host"),
         (&["-H", "host: a", "-H", "host: b"], "/api/x", 400, "bad_host", "exactly one valid host"),
+        (
+            &["--listener", "public", "--absolute", "-H", "host: b"],
+            &shop("/api/x"),
+            400,
+            "bad_host",
+            "exactly one valid host",
+        ),
+        (
+            &["--listener", "public", "--absolute"],
+            "https://shop.example.com/api/x",
+            421,
+            "misdirected",
+            "encrypted connection",
+        ),
+        (
+            &["--listener", "public", "-H", "x-a: 1", "-H", "X_A: 1"],
+            &shop("/api/x"),
+            400,
+            "underscore_header",
+            "`x_a`",
+        ),
         (&["GET"], &shop("/strict"), 400, "missing_key", "the request has none"),
         (&["-H", &long], &shop("/strict"), 400, "key_too_long", "1025 bytes"),
         (
