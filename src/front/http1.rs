@@ -73,6 +73,7 @@ pub(super) async fn serve(
     };
     let mut waiting = drained.clone();
     let mut end = pin!(waiting.wanted());
+    let mut is_told = false;
     // The first head's time began when the connection did.
     let mut deadline = accepted + downstream.listener.header_timeout;
     let mut is_first = true;
@@ -82,9 +83,11 @@ pub(super) async fn serve(
                 if let Poll::Ready(read) = link.poll_read(cx) {
                     return Poll::Ready(read.is_ok_and(|read| read > 0));
                 }
-                if end.as_mut().poll(cx).is_ready() {
+                // Once it waits it is told; until then a look is enough.
+                if (drained.is_wanted() || !is_told) && end.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(false);
                 }
+                is_told = true;
                 client.caller.alarm.borrow_mut().poll_until(cx, deadline).map(|()| false)
             })
             .await;

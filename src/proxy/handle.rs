@@ -261,22 +261,13 @@ impl<'a> Phases<'a> {
         let upload = body.state();
         record.upload.clone_from(&upload);
         let deadline = entry.route.timeout.map(|limit| record.started() + limit);
-        let sending = async {
-            match (&entry.plan, record.variant) {
-                (Plan::Upstream(arm), _) => {
-                    record.enter(arm.target);
-                    let sent = attempt(self.worker, self.serving, arm, plan, body, record).await;
-                    sent.map_err(|failed| failed.failure)
-                }
-                (Plan::Split { split, arms, .. }, Some(variant)) => {
-                    self.through_split(split, arms, variant, plan, body, record).await
-                }
-                _ => Err(Failure::Internal),
-            }
-        };
         let sent = match deadline {
-            Some(deadline) => timeout_at(deadline, sending).await.map_err(|_| Failure::RouteTimeout),
-            None => Ok(sending.await),
+            // In a box of its own: most routes have none.
+            Some(deadline) => {
+                let sending = Box::pin(timeout_at(deadline, self.send(entry, plan, body, record)));
+                sending.await.map_err(|_| Failure::RouteTimeout)
+            }
+            None => Ok(self.send(entry, plan, body, record).await),
         };
         if sent.is_err() {
             record.broke_off(Cause::Timeout);
@@ -303,6 +294,26 @@ impl<'a> Phases<'a> {
         // The upstream's version is between it and us: the client is answered in its own.
         head.version = Version::HTTP_11;
         Ok(Answer::Upstream(Streaming { exchange, upload, deadline }))
+    }
+
+    async fn send(
+        &self,
+        entry: &RouteEntry,
+        plan: &attempt::Plan<'_>,
+        body: Upload,
+        record: &mut Record,
+    ) -> Result<Exchange, Failure> {
+        match (&entry.plan, record.variant) {
+            (Plan::Upstream(arm), _) => {
+                record.enter(arm.target);
+                let sent = attempt(self.worker, self.serving, arm, plan, body, record).await;
+                sent.map_err(|failed| failed.failure)
+            }
+            (Plan::Split { split, arms, .. }, Some(variant)) => {
+                self.through_split(split, arms, variant, plan, body, record).await
+            }
+            _ => Err(Failure::Internal),
+        }
     }
 
     async fn through_split(

@@ -136,7 +136,8 @@ pub(super) async fn send(
     loop {
         let (connection, is_reused) = match endpoint.http1.take() {
             Some(connection) => (connection, true),
-            None => match endpoint.connect(endpoint.upstream.settings.connect_timeout).await {
+            // In a box of its own: seldom needed, and larger than all the rest.
+            None => match Box::pin(endpoint.connect(endpoint.upstream.settings.connect_timeout)).await {
                 Ok(io) => (Connection::new(Rc::new(Link::new(io)), endpoint), false),
                 Err(error) => return Err(SendError { kind: error.into(), unsent: Some(upload) }),
             },

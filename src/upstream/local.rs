@@ -240,7 +240,9 @@ impl Endpoint {
                 (head, body)
             }
             Protocol::Http2 => {
-                let (head, body, stream) = http2::send(self, outgoing, body, caller.interim.as_ref()).await?;
+                // In a box of its own: those who speak HTTP/1 need not carry it.
+                let sending = Box::pin(http2::send(self, outgoing, body, caller.interim.as_ref()));
+                let (head, body, stream) = sending.await?;
                 lease.stream = Some(stream);
                 (head, body)
             }
