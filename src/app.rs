@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
+use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::LocalSet;
 use tracing::{error, info, warn};
 
 use crate::admin::{self, Ask, Pages};
@@ -353,21 +353,34 @@ fn start_worker(
     metrics: Arc<Metrics>,
     commands: mpsc::UnboundedReceiver<Command>,
 ) -> Result<JoinHandle<()>, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .on_thread_unpark(clock::woken)
-        .build()
-        .map_err(|error| format!("a worker cannot start: {error}"))?;
-    thread::Builder::new()
+    let cannot_start = |error: std::io::Error| format!("a worker cannot start: {error}");
+    // A runtime that runs what stays on its thread is made there.
+    let (made, is_made) = std::sync::mpsc::sync_channel(1);
+    let thread = thread::Builder::new()
         .name(format!("weir-worker-{number}"))
         .spawn(move || {
-            let tasks = LocalSet::new();
-            tasks.block_on(&runtime, async {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .on_thread_unpark(clock::woken)
+                .build_local(LocalOptions::default());
+            let runtime = match runtime {
+                Ok(runtime) => runtime,
+                Err(error) => {
+                    // Whoever starts a worker waits for this.
+                    let _ = made.send(Err(error));
+                    return;
+                }
+            };
+            let _ = made.send(Ok(()));
+            runtime.block_on(async {
                 let worker = Rc::new(Worker::new(current, Rc::new(metrics.worker())));
                 Acceptor::new(worker).run(commands).await;
             });
         })
-        .map_err(|error| format!("a worker cannot start: {error}"))
+        .map_err(cannot_start)?;
+    let made = is_made.recv().unwrap_or_else(|_| Err(std::io::ErrorKind::Other.into()));
+    made.map_err(cannot_start)?;
+    Ok(thread)
 }
 
 /// Hands changed files to the writer, until nobody takes changes any more.
