@@ -1,8 +1,9 @@
 //! One timer for all the deadlines of a task: armed seldom, though the deadline moves with every request.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
+use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// A task's timer. It belongs to one task: its waker is kept.
@@ -25,7 +26,9 @@ impl Alarm {
             }
             none => none.insert(Box::pin(sleep_until(deadline))),
         };
-        timer.as_mut().poll(cx)
+        // A task that has had its turn must not be put off here: the timer would be without a waker, and never be asked
+        // again.
+        pin!(unconstrained(timer.as_mut())).poll(cx)
     }
 }
 
@@ -53,5 +56,23 @@ mod tests {
         assert_eq!(start.elapsed(), 41 * second);
         poll_fn(|cx| alarm.poll_until(cx, start)).await;
         assert_eq!(start.elapsed(), 41 * second, "a deadline of the past is due");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn alarm_that_is_set_by_a_task_that_has_had_its_turn_fires() {
+        let mut alarm = Alarm::default();
+        let start = Instant::now();
+        for offset in [10, 20] {
+            let deadline = start + Duration::from_secs(offset);
+            let mut is_spent = false;
+            let ringing = poll_fn(|cx| {
+                while !is_spent {
+                    is_spent = pin!(tokio::task::coop::consume_budget()).poll(cx).is_pending();
+                }
+                alarm.poll_until(cx, deadline)
+            });
+            tokio::time::timeout(Duration::from_secs(100), ringing).await.expect("it fires");
+            assert_eq!(Instant::now(), deadline);
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use super::{Buffer, Fill, Io, clock};
 use crate::wire::{Chunked, Fields, HeadError, Length};
@@ -47,6 +47,8 @@ struct Incoming {
     limit: usize,
     /// So many bytes were looked at in vain for a head.
     tried: usize,
+    /// Who waits for the end of a body that another task reads.
+    watcher: Option<Waker>,
 }
 
 /// What comes next.
@@ -70,6 +72,7 @@ impl Link {
             trailers: None,
             limit: FIRST_READ,
             tried: 0,
+            watcher: None,
         };
         Self { io, incoming: RefCell::new(incoming), is_ended: Cell::new(false) }
     }
@@ -89,9 +92,24 @@ impl Link {
         self.is_ended.get()
     }
 
-    /// Whether no body is under way: what comes next is a head.
+    /// Whether no body is under way: what comes next is a head. Data that was read and is not used is of a body still,
+    /// though its end has been read too.
     pub fn is_between(&self) -> bool {
-        matches!(self.incoming.borrow().decoder, Decoder::Head)
+        let incoming = self.incoming.borrow();
+        incoming.ready == 0 && matches!(incoming.decoder, Decoder::Head)
+    }
+
+    /// Waits until no body is under way, whoever reads it. It may be ready without a wake where the task that waits is
+    /// the one that reads.
+    pub fn poll_between(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_between() {
+            return Poll::Ready(());
+        }
+        let watcher = &mut self.incoming.borrow_mut().watcher;
+        if !watcher.as_ref().is_some_and(|watcher| watcher.will_wake(cx.waker())) {
+            *watcher = Some(cx.waker().clone());
+        }
+        Poll::Pending
     }
 
     /// How many bytes of the next message have been read already.
@@ -168,6 +186,8 @@ impl Link {
     pub fn begin(&self, length: Length) {
         let mut incoming = self.incoming.borrow_mut();
         incoming.limit = FIRST_READ;
+        // Those of a body whose end nobody asked for.
+        incoming.trailers = None;
         incoming.decoder = match length {
             Length::Exact(0) => Decoder::Head,
             Length::Exact(length) => Decoder::Exact(length),
@@ -184,6 +204,12 @@ impl Link {
         loop {
             let mut incoming = self.incoming.borrow_mut();
             if let Some(fill) = incoming.decode()? {
+                if let Fill::End(_) = fill
+                    && let Some(watcher) =
+                        incoming.watcher.take().filter(|watcher| !watcher.will_wake(cx.waker()))
+                {
+                    watcher.wake();
+                }
                 return Poll::Ready(Ok(fill));
             }
             incoming.rest();

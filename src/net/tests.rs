@@ -223,3 +223,49 @@ fn body_that_breaks_off_or_is_malformed_is_an_error() {
     });
     assert_eq!(closed.unwrap().0, b"all of it");
 }
+
+#[test]
+fn body_whose_end_was_read_is_under_way_until_it_is_used() {
+    block_on(async {
+        let (link, mut peer) = pair();
+        peer.write_all(b"5\r\nhello\r\n0\r\nx-end: 1\r\n\r\nGET /").await.unwrap();
+        link.begin(Length::Chunked);
+        assert_eq!(poll_fn(|cx| link.poll_fill(cx)).await.unwrap(), Fill::Data);
+        assert!(!link.is_between());
+        link.consume(2);
+        assert!(!link.is_between());
+        link.consume(3);
+        assert!(link.is_between());
+        assert_eq!(link.with_ahead(<[u8]>::to_vec), b"GET /");
+        // Nobody asked for the trailers: they are not the next body's.
+        link.begin(Length::Exact(0));
+        assert_eq!(poll_fn(|cx| link.poll_fill(cx)).await.unwrap(), Fill::End(None));
+    });
+}
+
+#[test]
+fn whoever_waits_for_the_end_of_a_body_that_another_task_reads_is_woken() {
+    block_on(async {
+        for sent in [&b"5\r\nhello\r\n0\r\n\r\n"[..], b"hello"] {
+            let (link, mut peer) = pair();
+            link.begin(if sent.len() == 5 { Length::Exact(5) } else { Length::Chunked });
+            let local = tokio::task::LocalSet::new();
+            let read = Rc::clone(&link);
+            local.spawn_local(async move { body(&read, 3).await.unwrap().0 });
+            let waiting = local.run_until(async {
+                let mut polled = 0;
+                poll_fn(|cx| {
+                    polled += 1;
+                    link.poll_between(cx)
+                })
+                .await;
+                polled
+            });
+            let (polled, ()) = tokio::join!(waiting, async {
+                tokio::task::yield_now().await;
+                peer.write_all(sent).await.unwrap();
+            });
+            assert!(polled > 0 && link.is_between());
+        }
+    });
+}

@@ -133,6 +133,10 @@ impl<S: Source> Transfer<S> {
                 }
                 Poll::Ready(Ok(Fill::Data)) => {
                     let out = &mut self.out;
+                    if self.at >= GATHERED {
+                        // A reader that is always a little behind never lets it be empty.
+                        out.drain(..std::mem::take(&mut self.at));
+                    }
                     let length = source.with_data(<[u8]>::len);
                     if is_chunked && self.open == 0 {
                         size_line(length, out);
@@ -174,5 +178,65 @@ impl<S: Source> Transfer<S> {
                 self.out.extend_from_slice(b"\r\n");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use bytes::Bytes;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    /// So many pieces of this size, always there.
+    struct Pieces(usize);
+
+    const PIECE: usize = 1000;
+
+    impl Source for Pieces {
+        type Error = ();
+
+        fn poll_fill(&mut self, _: &mut Context<'_>) -> Poll<Result<Fill, ()>> {
+            Poll::Ready(Ok(if self.0 == 0 { Fill::End(None) } else { Fill::Data }))
+        }
+
+        fn with_data<R>(&self, look: impl FnOnce(&[u8]) -> R) -> R {
+            look(&[7; PIECE])
+        }
+
+        fn consume(&mut self, count: usize) {
+            assert_eq!(count, PIECE);
+            self.0 -= 1;
+        }
+
+        fn take(&mut self) -> Bytes {
+            Bytes::new()
+        }
+    }
+
+    #[tokio::test]
+    async fn reader_that_is_always_a_little_behind_makes_nothing_grow() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        // It takes less at a time than what waits.
+        socket2::SockRef::from(&ours).set_send_buffer_size(4096).unwrap();
+        let io = Io::Unix(ours);
+        let mut transfer = Transfer::new(Vec::new(), Coding::Plain, Some(Pieces(4000)));
+        let reading = async {
+            let (mut read, mut part) = (0, [0; 700]);
+            while read < 4000 * PIECE {
+                read += theirs.read(&mut part).await.unwrap();
+            }
+        };
+        let sending = poll_fn(|cx| {
+            let polled = transfer.poll(cx, &io);
+            assert!(transfer.out.len() <= 2 * GATHERED + COPIED, "{}", transfer.out.len());
+            polled
+        });
+        let both = async { tokio::join!(sending, reading).0 };
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(20), both).await.unwrap();
+        assert!(ended.is_ok());
     }
 }
