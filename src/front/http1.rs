@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Method, StatusCode, Version};
+use tokio::task::coop::consume_budget;
 use tokio::time::Instant;
 
 use super::connection::{Ended, PREFACE};
@@ -127,6 +128,8 @@ impl Client<'_> {
                 return next;
             }
             is_first = false;
+            // Requests that are answered without waiting must not keep the worker from others.
+            consume_budget().await;
             begun = clock::now();
         }
     }
@@ -200,6 +203,9 @@ impl Client<'_> {
         let body = Inbound::http1(self.link, length.unwrap_or(Length::Exact(0)));
         let request = Request { head, body };
         let mut early = Early::default();
+        if let Some(interim) = &self.caller.interim {
+            interim.clear();
+        }
         self.closed_since.set(None);
         let response = {
             let mut handling = pin!(handle(self.worker, self.downstream, request, &self.caller));
@@ -219,23 +225,29 @@ impl Client<'_> {
         self.write(response, &asked, early.rest()).await
     }
 
-    /// Passes 1xx responses on. HTTP/1.0 knows none.
+    /// Passes 1xx responses on, each when the one before is written. HTTP/1.0 knows none.
     fn pass_on(&self, cx: &mut Context<'_>, version: Version, early: &mut Early) {
-        let Some(interim) = &self.caller.interim else { return };
-        while let Poll::Ready(mut head) = interim.poll_next(cx) {
+        let (io, Some(interim)) = (self.link.io(), &self.caller.interim) else { return };
+        loop {
+            while !early.rest().is_empty() {
+                match io.write(early.rest()) {
+                    Ok(written) => early.at += written,
+                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                        if !matches!(io.poll_writable(cx), Poll::Ready(Ok(()))) {
+                            return;
+                        }
+                    }
+                    // It is met again by the response.
+                    Err(_) => return,
+                }
+            }
+            *early = Early::default();
+            let Poll::Ready(mut head) = interim.poll_next(cx) else { return };
             if version == Version::HTTP_11 {
                 crate::proxy::headers::strip_hop_by_hop(&mut head.fields);
                 head.write(&mut early.bytes);
                 early.bytes.extend_from_slice(b"\r\n");
             }
-        }
-        while !early.rest().is_empty() {
-            let Ok(written) = self.link.io().write(early.rest()) else {
-                // An error is met again by the response.
-                let _ = self.link.io().poll_writable(cx);
-                return;
-            };
-            early.at += written;
         }
     }
 
@@ -243,7 +255,7 @@ impl Client<'_> {
     fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.closed_since.get().is_none() {
             // A body has its own reader, and a request that came early waits.
-            if !self.link.is_between() || self.link.ahead() > 0 {
+            if self.link.poll_between(cx).is_pending() || self.link.ahead() > 0 {
                 return Poll::Pending;
             }
             match self.link.poll_read(cx) {
@@ -306,7 +318,10 @@ impl Client<'_> {
         let sent = self.send(Transfer::new(out, coding, body)).await;
         match sent {
             Ok(()) if stays && self.link.is_between() && self.closed_since.get().is_none() => Next::Request,
-            Ok(()) => Next::Close { linger: !self.link.is_between() || close },
+            Ok(()) => {
+                let may_send = !self.link.is_between() || self.link.ahead() > 0;
+                Next::Close { linger: may_send || close }
+            }
             Err(broken) => {
                 if broken == Broken::Off && ends_by_close {
                     // The end of the connection would be the end of the body.

@@ -9,6 +9,7 @@ use bytes::{Buf, Bytes};
 use tokio::time::Sleep;
 
 use super::Failure;
+use super::attempt::client_failure;
 use super::headers::strip_trailers;
 use super::record::Record;
 use crate::net::{Fill, Source};
@@ -47,7 +48,8 @@ impl Outbound {
         Self::Full(if bytes.is_empty() { None } else { Some(bytes) })
     }
 
-    /// The upstream's body, until `deadline`; `record` is closed when it ends.
+    /// The upstream's body, until `deadline`; `record` is closed when it ends. A response that has none by its nature is
+    /// whole, though HTTP/2 may end its stream later.
     pub fn stream(
         body: Inbound,
         lease: Lease,
@@ -55,7 +57,7 @@ impl Outbound {
         record: Box<Record>,
         deadline: Option<Pin<Box<Sleep>>>,
     ) -> Self {
-        let is_empty = body.is_empty();
+        let is_empty = body.is_empty() || record.is_bodiless();
         let mut stream = Stream { body, lease: Some(lease), upload, record: Some(record), deadline };
         if is_empty {
             stream.finish(None);
@@ -109,7 +111,16 @@ impl Stream {
         if let Some(lease) = &mut self.lease {
             lease.poll_upload(cx);
         }
-        match ready!(self.body.poll_fill(cx)) {
+        let polled = self.body.poll_fill(cx);
+        // The endpoint may wait for a body that does not come any more. What it has said all the same is passed on.
+        if !matches!(polled, Poll::Ready(Ok(_)))
+            && let Some(failure) = self.upload.as_ref().and_then(|upload| upload.failure())
+        {
+            let failure = client_failure(failure);
+            self.finish(Some(failure));
+            return Poll::Ready(Err(OutboundError(failure)));
+        }
+        match ready!(polled) {
             Ok(Fill::Data) => Poll::Ready(Ok(Fill::Data)),
             Ok(Fill::End(trailers)) => {
                 let trailers = trailers.map(|mut trailers| {

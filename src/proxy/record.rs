@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{StatusCode, Version};
+use http::{Method, StatusCode, Version};
 use tokio::time::Instant;
 
 use super::Failure;
@@ -108,6 +108,13 @@ impl Record {
     /// The headers that carry identity, in the snapshot that serves this request.
     pub fn routing_headers(&self) -> &RoutingHeaders {
         &self.serving.snapshot.routing_headers
+    }
+
+    /// Whether the response has no body, whatever its head says of one (RFC 9110 §6.4.1).
+    pub fn is_bodiless(&self) -> bool {
+        self.head.method == Method::HEAD
+            || self.status == StatusCode::NO_CONTENT
+            || self.status == StatusCode::NOT_MODIFIED
     }
 
     /// When the request began.

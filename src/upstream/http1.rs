@@ -64,10 +64,11 @@ pub struct Uploading {
 }
 
 impl Uploading {
-    /// Sends on what has come; ready when there is nothing left to be sent.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Sends on what has come; ready when nothing more will be sent, with whether that was all. It is not to be asked
+    /// again then.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         // Why it broke off stands in the upload's state.
-        self.transfer.poll(cx, self.link.io()).map(drop)
+        self.transfer.poll(cx, self.link.io()).map(|sent| sent.is_ok())
     }
 }
 
@@ -80,6 +81,11 @@ impl Connection {
 
     fn event(&self, event: ConnectionEvent) {
         self.metrics.connection(self.upstream, event);
+    }
+
+    /// Says that the endpoint has not taken all of the request, so that it is not used again.
+    pub(super) fn cut(&self) {
+        self.is_kept.set(false);
     }
 
     /// Whether it cannot be used again: the endpoint has closed it, or said something that nobody asked for. No system
@@ -145,7 +151,7 @@ pub(super) async fn send(
         let is_bodiless = upload.is_empty();
         let (head, coding) = write_head(outgoing, &upload);
         let mut exchange = Exchange {
-            link: &connection.link,
+            connection: &connection,
             asked: Asking {
                 caller,
                 upload: upload.state(),
@@ -220,7 +226,9 @@ fn accept(
     };
     let says = |word| head.fields.has_token(Known::Connection, word);
     let is_kept = if head.version == Version::HTTP_10 { says("keep-alive") } else { !says("close") };
-    connection.is_kept.set(is_kept && length != Length::UntilClose);
+    if !is_kept || length == Length::UntilClose {
+        connection.is_kept.set(false);
+    }
     head.fields.remove(Known::TransferEncoding);
     let link = Rc::clone(&connection.link);
     let body = Inbound::http1(&link, length);
@@ -237,7 +245,7 @@ struct Asking<'a> {
 
 /// A request on its way out and its response on its way in.
 struct Exchange<'a> {
-    link: &'a Link,
+    connection: &'a Connection,
     asked: Asking<'a>,
     /// `None` once the request is sent, or cannot be sent any more.
     transfer: Option<Transfer<Upload>>,
@@ -249,16 +257,20 @@ struct Exchange<'a> {
 impl Exchange<'_> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseHead, SendErrorKind>> {
         if let Some(transfer) = &mut self.transfer {
-            let polled = transfer.poll(cx, self.link.io());
+            let polled = transfer.poll(cx, self.connection.link.io());
             self.sent = transfer.written();
             match polled {
                 Poll::Pending => {}
                 Poll::Ready(Err(TransferError::Source(error))) => {
                     return Poll::Ready(Err(SendErrorKind::Reset(Box::new(error))));
                 }
+                Poll::Ready(Ok(())) => self.transfer = None,
                 // An endpoint that refuses a body from its head alone answers and closes: what it said is still to be
                 // read, though it takes no more.
-                Poll::Ready(Ok(()) | Err(TransferError::Io(_))) => self.transfer = None,
+                Poll::Ready(Err(TransferError::Io(_))) => {
+                    self.connection.cut();
+                    self.transfer = None;
+                }
             }
         }
         if let Poll::Ready(read) = self.poll_head(cx) {
@@ -271,13 +283,14 @@ impl Exchange<'_> {
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseHead, SendErrorKind>> {
         let protocol = |error| Poll::Ready(Err(SendErrorKind::Protocol(error)));
+        let link = &self.connection.link;
         let mut interim = 0;
         loop {
             if interim == TURN {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            match self.link.parse(|bytes| ResponseHead::parse(&bytes[..bytes.len().min(MAX_RESPONSE_HEAD)])) {
+            match link.parse(|bytes| ResponseHead::parse(&bytes[..bytes.len().min(MAX_RESPONSE_HEAD)])) {
                 Ok(Some(head)) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
                     return protocol("nobody asked for another protocol".into());
                 }
@@ -288,14 +301,14 @@ impl Exchange<'_> {
                     continue;
                 }
                 Ok(Some(head)) => return Poll::Ready(Ok(head)),
-                Ok(None) if self.link.ahead() >= MAX_RESPONSE_HEAD => {
+                Ok(None) if link.ahead() >= MAX_RESPONSE_HEAD => {
                     return protocol("the head is too large".into());
                 }
                 Ok(None) => {}
                 Err(error) => return protocol(Box::new(error)),
             }
-            self.link.rest();
-            match self.link.poll_read(cx) {
+            link.rest();
+            match link.poll_read(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(0)) => {
                     return Poll::Ready(Err(SendErrorKind::Reset("the endpoint closed".into())));

@@ -232,7 +232,8 @@ pub(super) async fn send(
         hold.upload = Some(alive);
         super::drive(async move {
             // Why it broke off stands in the upload's state; the peer is told by the reset.
-            let _ = select(pin!(send_body(body, stream)), dropped).await;
+            // Who has dropped it comes first: the client's connection may be at its next request, whose body this is not.
+            let _ = select(dropped, pin!(send_body(body, stream))).await;
         });
     }
     let upload = upload.as_deref();
@@ -282,6 +283,8 @@ async fn final_response(
                     if let Some(asked) = asked {
                         asked.set();
                     }
+                } else if early.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    // HTTP/2 has none (RFC 9113 §8.6), and nobody asked for one.
                 } else if let Some(interim) = interim {
                     interim.send(head(&early));
                 }

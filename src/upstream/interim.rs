@@ -37,6 +37,11 @@ impl Interim {
         self.0.borrow_mut().heads.pop_front()
     }
 
+    /// Forgets those that wait: they came too late for their request.
+    pub fn clear(&self) {
+        self.0.borrow_mut().heads.clear();
+    }
+
     /// Waits for the next one.
     pub fn poll_next(&self, cx: &mut Context<'_>) -> Poll<ResponseHead> {
         if let Some(head) = self.next() {

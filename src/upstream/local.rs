@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Context;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -277,9 +277,11 @@ impl Lease {
         Self { endpoint, connection: None, uploading: None, stream: None }
     }
 
-    /// Gives the connection back for the next request: both bodies have ended well.
+    /// Gives the connection back for the next request: both bodies have ended well. Where something of the request's is
+    /// not written yet, the connection is closed: the next request would be read as its rest.
     pub fn give_back(mut self) {
         if let Some(connection) = self.connection.take()
+            && self.uploading.is_none()
             && !self.endpoint.retired.get()
         {
             self.endpoint.http1.put(connection);
@@ -289,9 +291,12 @@ impl Lease {
     /// Sends on what has come of the request's body while the response comes already.
     pub fn poll_upload(&mut self, cx: &mut Context<'_>) {
         if let Some(uploading) = &mut self.uploading
-            && uploading.poll(cx).is_ready()
+            && let Poll::Ready(is_whole) = uploading.poll(cx)
         {
             self.uploading = None;
+            if let Some(connection) = self.connection.as_ref().filter(|_| !is_whole) {
+                connection.cut();
+            }
         }
     }
 }

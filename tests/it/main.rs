@@ -18,6 +18,7 @@ mod bodies;
 mod cli;
 mod demo;
 mod failures;
+mod fast;
 mod forwarding;
 mod hostile;
 mod observe;
