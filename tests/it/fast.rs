@@ -3,3 +3,5 @@
 
 mod early;
 mod gone;
+mod rules;
+mod soak;
