@@ -316,19 +316,18 @@ impl Client<'_> {
         drop(head);
         let body = if is_bodiless { None } else { Some(body) };
         let sent = self.send(Transfer::new(out, coding, body)).await;
+        let may_send = || !self.link.is_between() || self.link.ahead() > 0;
         match sent {
             Ok(()) if stays && self.link.is_between() && self.closed_since.get().is_none() => Next::Request,
-            Ok(()) => {
-                let may_send = !self.link.is_between() || self.link.ahead() > 0;
-                Next::Close { linger: may_send || close }
-            }
-            Err(broken) => {
-                if broken == Broken::Off && ends_by_close {
-                    // The end of the connection would be the end of the body.
-                    self.link.io().reset_on_close();
-                }
+            Ok(()) => Next::Close { linger: close || may_send() },
+            Err(Broken::Off) if ends_by_close => {
+                // The end of the connection would be the end of the body.
+                self.link.io().reset_on_close();
                 Next::Close { linger: false }
             }
+            // The answers before it are whole, and a reset could overtake them.
+            Err(Broken::Off) => Next::Close { linger: may_send() },
+            Err(Broken::Client) => Next::Close { linger: false },
         }
     }
 
