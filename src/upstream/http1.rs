@@ -139,13 +139,17 @@ pub(super) async fn send(
     mut upload: Upload,
     caller: &Caller,
 ) -> Result<Sent, SendError> {
+    let mut was_sent = false;
     loop {
         let (connection, is_reused) = match endpoint.http1.take() {
             Some(connection) => (connection, true),
             // In a box of its own: seldom needed, and larger than all the rest.
             None => match Box::pin(endpoint.connect(endpoint.upstream.settings.connect_timeout)).await {
                 Ok(io) => (Connection::new(Rc::new(Link::new(io)), endpoint), false),
-                Err(error) => return Err(SendError { kind: error.into(), unsent: Some(upload) }),
+                Err(error) => {
+                    let unsent = Some(upload).filter(|_| !was_sent);
+                    return Err(SendError { kind: error.into(), unsent });
+                }
             },
         };
         let is_bodiless = upload.is_empty();
@@ -176,6 +180,7 @@ pub(super) async fn send(
                     && (exchange.sent == 0 || outgoing.head.method.is_idempotent()) =>
             {
                 upload = Upload::default();
+                was_sent |= exchange.sent > 0;
             }
             Err(kind) => return Err(SendError { kind, unsent: None }),
         }
