@@ -1,7 +1,7 @@
 # The commands of the house; `make` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt clippy doc deny tidy bench bench-peers fuzz advisories
+.PHONY: help demo test check fmt clippy doc deny tidy release bench bench-peers fuzz advisories
 
 # Pinned, so that a check means the same everywhere; in a folder by version, so that a new one is fetched.
 DENY_VERSION := 0.20.2
@@ -51,10 +51,13 @@ deny: $(DENY) ## licences, duplicates and sources of the dependencies
 tidy: ## floors, sizes, the root and links in the docs
 	cargo test --locked --test tidy
 
+release: ## the fastest binary: built with a profile of its own work
+	python3 benches/peers/release.py
+
 bench: ## run the benchmarks; they print and judge nothing
 	cargo bench --locked --benches
 
-bench-peers: ## CPU, memory and latency beside nginx, HAProxy and Envoy; writes docs/performance
+bench-peers: release ## CPU, memory and latency beside nginx, HAProxy and Envoy; writes docs/performance
 	python3 benches/peers/run.py
 
 # The nightly toolchain is needed. There is no `unsafe` to watch, so no sanitizer is. An input that breaks a check is

@@ -33,7 +33,7 @@ from process import raise_file_limit
 from weir import Weir
 
 FIGURES = tools.ROOT / "docs" / "performance"
-NAMES = ("weir", "nginx", "haproxy", "haproxy-64k", "envoy", "pingora")
+NAMES = ("weir", "weir-profiled", "nginx", "haproxy", "haproxy-64k", "envoy", "pingora")
 
 
 def arguments():
@@ -110,6 +110,7 @@ def main():
     program = tools.load()
     chosen = options.cores or two_cores()
     files = raise_file_limit()
+    out = options.out or (None if options.only or options.peers or options.other else FIGURES)
     with alone():
         os.sched_setaffinity(0, {chosen[1]})
         load = Load(program, chosen[1])
@@ -125,12 +126,15 @@ def main():
                 of_none = case.of_weir and options.peers and "weir" not in options.peers
                 if (not options.only or case.name in options.only) and not of_none:
                     said["cases"][case.name] = run(case, bench, peers, binary)
-    out = options.out or (None if options.only or options.peers or options.other else FIGURES)
+                    write(said, out)
+
+
+def write(said, out):
+    """Writes what has been measured so far: a run that is broken off has not been for nothing."""
     if out:
         out.mkdir(parents=True, exist_ok=True)
         (out / "peers.json").write_text(json.dumps(said, indent=1) + "\n")
         (out / "peers.svg").write_text(chart.drawn(said))
-        print(f"written: {out / 'peers.json'}, {out / 'peers.svg'}")
 
 
 def prepared(options):
@@ -142,6 +146,7 @@ def prepared(options):
     binary = options.binary or tools.weir()
     made = {
         "weir": lambda: Weir(binary),
+        "weir-profiled": lambda: Weir(tools.PROFILED, "weir-profiled"),
         "nginx": Nginx,
         "haproxy": Haproxy,
         "haproxy-64k": HaproxyLargeBuffers,

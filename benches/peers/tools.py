@@ -9,6 +9,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HERE = pathlib.Path(__file__).resolve().parent
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+PROFILED = TARGET / "profiled" / "release" / "weir"
 ENVOY = "1.40.0"
 ENVOY_FOLDER = ROOT / ".tools" / f"envoy-{ENVOY}"
 

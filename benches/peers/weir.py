@@ -1,5 +1,7 @@
 """weir: one worker, as it comes; its metrics are always on."""
 
+import os
+
 from job import USER_HEADER
 from peer import Peer, first_line
 
@@ -26,6 +28,9 @@ class Weir(Peer):
 
     def __init__(self, binary, name="weir", many=False):
         self.binary, self.name, self.many = str(binary), name, many
+
+    def missing(self):
+        return None if os.access(self.binary, os.X_OK) else "not built; `make release` builds it"
 
     def version(self):
         return first_line(self.binary, "--version")

@@ -17,6 +17,7 @@ use super::{Drained, date};
 use crate::net::{Alarm, Coding, Fill, Link, Transfer, TransferError, clock};
 use crate::proxy::{Downstream, Failure, Outbound, Request, Response, Worker, handle, respond};
 use crate::upstream::{Caller, Inbound, Interim};
+use crate::wire::framing::write_plainly;
 use crate::wire::{Fields, HeadError, Known, Length, RequestHead};
 
 /// How long a client may go on sending after our last response to it.
@@ -197,9 +198,10 @@ impl Client<'_> {
     }
 
     /// Has a request answered, and writes the answer.
-    async fn exchange(&self, head: RequestHead) -> Next {
+    async fn exchange(&self, mut head: RequestHead) -> Next {
         let asked = Asked::of(&head);
         let length = Length::of_request(&head);
+        write_plainly(&mut head.fields);
         let body = Inbound::http1(self.link, length.unwrap_or(Length::Exact(0)));
         let request = Request { head, body };
         let mut early = Early::default();
@@ -435,7 +437,10 @@ impl Asked {
         Self {
             is_head: head.method == Method::HEAD,
             version,
-            stays: !says("close") && (version == Version::HTTP_11 || says("keep-alive")),
+            // Who asked for a tunnel may talk to somebody else already.
+            stays: head.method != Method::CONNECT
+                && !says("close")
+                && (version == Version::HTTP_11 || says("keep-alive")),
             takes_trailers: fields.has_token(Known::Te, "trailers"),
         }
     }

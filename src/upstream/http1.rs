@@ -15,6 +15,7 @@ use super::local::{Caller, Endpoint, SendError, SendErrorKind};
 use super::{Inbound, Outgoing, Upload, UploadState};
 use crate::net::{Coding, Link, Transfer, TransferError, clock};
 use crate::telemetry::{self, ConnectionEvent, UpstreamId};
+use crate::wire::framing::write_plainly;
 use crate::wire::{Known, Length, ResponseHead};
 
 /// The largest response head that is accepted.
@@ -229,6 +230,7 @@ fn accept(
             return Err(SendError { kind: SendErrorKind::Protocol(Box::new(error)), unsent: None });
         }
     };
+    write_plainly(&mut head.fields);
     let says = |word| head.fields.has_token(Known::Connection, word);
     let is_kept = if head.version == Version::HTTP_10 { says("keep-alive") } else { !says("close") };
     if !is_kept || length == Length::UntilClose {

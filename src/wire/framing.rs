@@ -78,3 +78,32 @@ fn number(text: &[u8]) -> Option<u64> {
     })?;
     (number <= MAX_LENGTH).then_some(number)
 }
+
+/// Writes a length that begins with zeros without them: there are parsers that take such a number for an octal one.
+pub fn write_plainly(fields: &mut Fields) {
+    let written = fields.get(Known::ContentLength).unwrap_or_default();
+    if let [b'0', _, ..] = written
+        && let Some(length) = number(written)
+    {
+        fields.set(Known::ContentLength, length.to_string().as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn length_is_passed_on_as_the_number_that_was_read() {
+        for (written, passed) in
+            [("5", "5"), ("0", "0"), ("010", "10"), ("00", "0"), ("0x5", "0x5"), ("", "")]
+        {
+            let mut fields: Fields = [("content-length", written)].into_iter().collect();
+            write_plainly(&mut fields);
+            assert_eq!(fields.get(Known::ContentLength), Some(passed.as_bytes()), "{written:?}");
+        }
+        let mut none = Fields::default();
+        write_plainly(&mut none);
+        assert!(none.is_empty());
+    }
+}
