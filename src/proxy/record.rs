@@ -151,7 +151,11 @@ impl Record {
     fn finish(&mut self, failure: Option<Failure>) {
         self.closed = true;
         let request_bytes = self.upload.as_ref().map_or(0, |upload| upload.bytes());
-        let whole = clock::now().saturating_duration_since(self.started);
+        let mut whole = clock::now().saturating_duration_since(self.started);
+        if whole.is_zero() {
+            // Answered within one event: by ourselves.
+            whole = self.started.elapsed();
+        }
         if let Some(failure) = failure {
             self.metrics.error(failure.code(), failure.blame());
         }
