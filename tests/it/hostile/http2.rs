@@ -226,7 +226,9 @@ async fn streams_over_the_limit_are_refused_and_the_others_served() {
         }
     })
     .await;
-    let stage = Stage::before(upstream.address).await;
+    // 256 connections at once take a busy machine longer than a second.
+    let settings = Settings { upstream: "timeouts: { connect: 20s }", ..Settings::default() };
+    let stage = Stage::with(&[upstream.address], settings).await;
     let mut client = Client::connect(stage.proxy.address).await;
     let mut bytes = greeting();
     for index in 0..400_u32 {
