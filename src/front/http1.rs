@@ -12,13 +12,14 @@ use http::{Method, StatusCode, Version};
 use tokio::task::coop::consume_budget;
 use tokio::time::Instant;
 
+use super::Drained;
+use super::complete::complete;
 use super::connection::{Ended, PREFACE};
-use super::{Drained, date};
 use crate::net::{Alarm, Coding, Fill, Link, Transfer, TransferError, clock};
 use crate::proxy::{Downstream, Failure, Outbound, Request, Response, Worker, handle, respond};
 use crate::upstream::{Caller, Inbound, Interim};
 use crate::wire::framing::write_plainly;
-use crate::wire::{Fields, HeadError, Known, Length, RequestHead};
+use crate::wire::{HeadError, Known, Length, RequestHead};
 
 /// How long a client may go on sending after our last response to it.
 const LINGER: Duration = Duration::from_secs(2);
@@ -286,15 +287,11 @@ impl Client<'_> {
             asked.is_head || head.status == StatusCode::NO_CONTENT || head.status == StatusCode::NOT_MODIFIED;
         let mut coding = Coding::Plain;
         let mut ends_by_close = false;
-        if let Outbound::Full(bytes) = &body {
-            let is_told = head.fields.contains(Known::ContentLength)
-                || head.status == StatusCode::NO_CONTENT
-                || head.status == StatusCode::NOT_MODIFIED
-                || (asked.is_head && bytes.is_none());
-            if !is_told {
-                content_length(&mut head.fields, bytes.as_ref().map_or(0, bytes::Bytes::len));
-            }
-        } else if !is_bodiless && !head.fields.contains(Known::ContentLength) {
+        complete(&mut head, &body, asked.is_head);
+        if let Outbound::Stream(_) = &body
+            && !is_bodiless
+            && !head.fields.contains(Known::ContentLength)
+        {
             if asked.version == Version::HTTP_11 {
                 coding = Coding::Chunked { trailers: asked.takes_trailers };
                 head.fields.append(Known::TransferEncoding, b"chunked");
@@ -307,9 +304,6 @@ impl Client<'_> {
             (true, Version::HTTP_10) => head.fields.append(Known::Connection, b"keep-alive"),
             (false, Version::HTTP_11) => head.fields.append(Known::Connection, b"close"),
             _ => {}
-        }
-        if !head.fields.contains(Known::Date) {
-            head.fields.append(Known::Date, &date::now());
         }
         let mut out = Vec::with_capacity(early.len() + 1024);
         out.extend_from_slice(early);
@@ -457,19 +451,4 @@ impl Early {
     fn rest(&self) -> &[u8] {
         &self.bytes[self.at..]
     }
-}
-
-fn content_length(fields: &mut Fields, length: usize) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    let mut rest = length;
-    loop {
-        at -= 1;
-        digits[at] = b'0' + u8::try_from(rest % 10).unwrap_or_default();
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    fields.append(Known::ContentLength, &digits[at..]);
 }

@@ -11,14 +11,15 @@ use h2::server::{Builder, SendResponse};
 use http::{Method, Request, Response, StatusCode};
 use tokio::time::{Instant, sleep_until};
 
+use super::Drained;
 use super::accept::spawn;
+use super::complete::complete;
 use super::connection::Rewound;
-use super::{Drained, date};
 use crate::proxy::headers::strip_hop_by_hop;
-use crate::proxy::{self, Downstream, Outbound, Worker, handle};
+use crate::proxy::{self, Downstream, Worker, handle};
 use crate::upstream::http2::{content_length, send_body};
 use crate::upstream::{Caller, Inbound, Interim};
-use crate::wire::{Fields, Known, RequestHead, ResponseHead};
+use crate::wire::{Fields, RequestHead, ResponseHead};
 
 /// What one client may have open at once.
 const MAX_STREAMS: u32 = 256;
@@ -186,20 +187,4 @@ fn pass_on(respond: &mut SendResponse<Bytes>, mut head: ResponseHead) {
     strip_hop_by_hop(&mut head.fields);
     // Advisory: a stream that is gone does not take it.
     let _ = respond.send_informational(given(&head));
-}
-
-/// Adds what HTTP/1 has from its framing: the length where it is known; and the date.
-fn complete(head: &mut ResponseHead, body: &Outbound, is_head: bool) {
-    let bodiless = head.status == StatusCode::NO_CONTENT || head.status == StatusCode::NOT_MODIFIED;
-    if !bodiless
-        && !head.fields.contains(Known::ContentLength)
-        && let Outbound::Full(_) = body
-        && !(is_head && body.is_empty())
-        && let Some(length) = body.length()
-    {
-        head.fields.append(Known::ContentLength, length.to_string().as_bytes());
-    }
-    if !head.fields.contains(Known::Date) {
-        head.fields.append(Known::Date, &date::now());
-    }
 }

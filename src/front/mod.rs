@@ -2,11 +2,12 @@
 //! become bytes; what a request means is not known here.
 //!
 //! Reading order: [`bind`] (sockets, and the refusal to share an address with another process), [`accept`] (a worker's
-//! accept loops), [`connection`] (which protocol it is), [`http1`] and [`http2`] (and `date`), [`drain`] (the orderly
+//! accept loops), [`connection`] (which protocol it is), [`http1`] and [`http2`] (and `complete`, `date`), [`drain`] (the orderly
 //! end).
 
 pub mod accept;
 pub mod bind;
+mod complete;
 pub mod connection;
 mod date;
 pub mod drain;

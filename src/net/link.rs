@@ -1,6 +1,6 @@
 //! A connection that HTTP/1 messages are read from: a socket, what was read ahead of it, and where in a body it is.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io;
 use std::task::{Context, Poll, Waker, ready};
 
@@ -32,8 +32,6 @@ pub enum LinkError {
 pub struct Link {
     io: Io,
     incoming: RefCell<Incoming>,
-    /// Whether the peer will send nothing more.
-    is_ended: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -74,7 +72,7 @@ impl Link {
             tried: 0,
             watcher: None,
         };
-        Self { io, incoming: RefCell::new(incoming), is_ended: Cell::new(false) }
+        Self { io, incoming: RefCell::new(incoming) }
     }
 
     /// The socket.
@@ -85,11 +83,6 @@ impl Link {
     /// The socket, and what was read of it.
     pub fn into_parts(self) -> (Io, Option<Buffer>) {
         (self.io, self.incoming.into_inner().buffer)
-    }
-
-    /// Whether the peer is known to send nothing more.
-    pub fn is_ended(&self) -> bool {
-        self.is_ended.get()
     }
 
     /// Whether no body is under way: what comes next is a head. Data that was read and is not used is of a body still,
@@ -122,11 +115,7 @@ impl Link {
     /// # Errors
     /// `WouldBlock` where nothing is there; else what the system says.
     pub fn read(&self) -> io::Result<usize> {
-        let read = self.incoming.borrow_mut().read(&self.io)?;
-        if read == 0 {
-            self.is_ended.set(true);
-        }
-        Ok(read)
+        self.incoming.borrow_mut().read(&self.io)
     }
 
     /// Waits until more has been read; 0 is the end.

@@ -25,13 +25,6 @@ impl ResponseHead {
         Self { status, version, fields, reason: (0, 0) }
     }
 
-    /// The same with another reason than the usual one.
-    #[must_use]
-    pub fn with_reason(mut self, reason: &[u8]) -> Self {
-        self.reason = self.fields.keep(reason);
-        self
-    }
-
     /// The reason that the endpoint gave; empty where it gave none.
     pub fn reason(&self) -> &[u8] {
         self.fields.text(self.reason.0, self.reason.1)

@@ -1,0 +1,23 @@
+//! What a response still lacks when it reaches its protocol.
+
+use http::StatusCode;
+
+use super::date;
+use crate::proxy::Outbound;
+use crate::wire::{Known, ResponseHead};
+
+/// Adds the length of a body of our own, and the date.
+pub(super) fn complete(head: &mut ResponseHead, body: &Outbound, is_head: bool) {
+    let bodiless = head.status == StatusCode::NO_CONTENT || head.status == StatusCode::NOT_MODIFIED;
+    if !bodiless
+        && !head.fields.contains(Known::ContentLength)
+        && let Outbound::Full(_) = body
+        && !(is_head && body.is_empty())
+        && let Some(length) = body.length()
+    {
+        head.fields.append(Known::ContentLength, length.to_string().as_bytes());
+    }
+    if !head.fields.contains(Known::Date) {
+        head.fields.append(Known::Date, &date::now());
+    }
+}
