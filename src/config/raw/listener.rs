@@ -1,0 +1,71 @@
+//! `listeners`, and where operators and scrapers ask.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::super::field::{Field, Name, Period, Size, Text, section};
+
+presets! {
+    s_10: Period = "10s";
+    s_30: Period = "30s";
+    s_75: Period = "75s";
+    kib_64: Size = "64KiB";
+    yes_no: bool = false;
+    keep: Underscores = Underscores::Keep;
+}
+
+/// Where requests come in.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Listener {
+    /// Its address: `0.0.0.0:8080`, `[::]:8080` or `unix:/run/weir.sock`. Port 0 lets the kernel choose.
+    pub(in crate::config) bind: Field<Text>,
+    /// Its name, for the routes. `listener-N` by default, N from 1.
+    #[serde(default)]
+    pub(in crate::config) name: Field<Name>,
+    /// The networks of the peers whose identity and forwarding headers count. From all others, headers that any key,
+    /// condition or override names are removed. By default everybody's identity headers count.
+    #[serde(default)]
+    pub(in crate::config) trust: Field<Vec<Field<Text>>>,
+    /// How long clients may take.
+    #[serde(default = "section::<ListenerTimeouts>")]
+    pub(in crate::config) timeouts: Field<ListenerTimeouts>,
+    /// The largest request head, from 4KiB to 1MiB.
+    #[serde(default = "kib_64")]
+    pub(in crate::config) max_header: Field<Size>,
+    /// Whether a request is refused whose target names another host than its `Host`, or `https` on a plain connection.
+    /// By default the target's host counts, and the upstream is told that one.
+    #[serde(default = "yes_no")]
+    pub(in crate::config) strict_host: Field<bool>,
+    /// What becomes of request headers whose names have `_`, which many servers take for `-`. Another spelling of a
+    /// header that routing reads is removed in any case.
+    #[serde(default = "keep")]
+    pub(in crate::config) underscores: Field<Underscores>,
+}
+
+/// What becomes of request headers whose names have `_`.
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::config) enum Underscores {
+    /// They go on as they are.
+    Keep,
+    /// They are removed.
+    Remove,
+    /// The request is refused with 400; such trailers are removed.
+    Refuse,
+}
+
+/// How long clients may take.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct ListenerTimeouts {
+    /// For a request head, from its first byte; on a new connection, from its acceptance.
+    #[serde(default = "s_10")]
+    pub(in crate::config) header: Field<Period>,
+    /// Between two requests of a connection.
+    #[serde(default = "s_75")]
+    pub(in crate::config) idle: Field<Period>,
+    /// Between two parts of a request body.
+    #[serde(default = "s_30")]
+    pub(in crate::config) body: Field<Period>,
+}

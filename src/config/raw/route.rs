@@ -1,0 +1,162 @@
+//! `routes`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::super::field::{Field, Name, PathText, Period, SentPath, Size, Table, Text};
+use super::condition::Condition;
+use super::{empty, empty_table};
+
+presets! {
+    found: u64 = 302u64;
+    ok: u64 = 200u64;
+    no_body: Text = "";
+    plain_text: Text = "text/plain; charset=utf-8";
+    two: u64 = 2u64;
+    no_limit: Size = "0";
+}
+
+/// What happens to requests: exactly one of `split`, `upstream`, `redirect` and `respond`.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [
+    {"required": ["split"]}, {"required": ["upstream"]}, {"required": ["redirect"]}, {"required": ["respond"]},
+]))]
+pub(in crate::config) struct Route {
+    /// Its name. `route-N` by default, N from 1.
+    #[serde(default)]
+    pub(in crate::config) name: Field<Name>,
+    /// One of these hosts: `shop.example.com`, `*.example.com`. By default any.
+    #[serde(default)]
+    #[schemars(length(min = 1))]
+    pub(in crate::config) hosts: Field<Vec<Field<Text>>>,
+    /// On one of these listeners. By default any.
+    #[serde(default)]
+    #[schemars(length(min = 1))]
+    pub(in crate::config) listeners: Field<Vec<Field<Name>>>,
+    /// One of these paths: `/a` exactly, `/a/*` and what is below, `~REGEX` for the whole path. By default any.
+    #[serde(default)]
+    #[schemars(length(min = 1))]
+    pub(in crate::config) paths: Field<Vec<Field<PathText>>>,
+    /// One of these methods. By default any.
+    #[serde(default)]
+    #[schemars(length(min = 1))]
+    pub(in crate::config) methods: Field<Vec<Field<Text>>>,
+    /// What else must hold: all of these.
+    #[serde(default = "empty::<Field<Condition>>")]
+    pub(in crate::config) when: Field<Vec<Field<Condition>>>,
+    /// The split that gives the request its variant.
+    #[serde(default)]
+    pub(in crate::config) split: Field<Name>,
+    /// The upstream that the request goes to.
+    #[serde(default)]
+    pub(in crate::config) upstream: Field<Name>,
+    /// Where the client is sent.
+    #[serde(default)]
+    pub(in crate::config) redirect: Field<Redirect>,
+    /// What the client is answered.
+    #[serde(default)]
+    pub(in crate::config) respond: Field<Respond>,
+    /// What the upstream sees instead of what the client sent.
+    #[serde(default)]
+    pub(in crate::config) rewrite: Field<Rewrite>,
+    /// Changes of the request's headers.
+    #[serde(default)]
+    pub(in crate::config) request_headers: Field<HeaderChanges>,
+    /// Changes of the response's headers.
+    #[serde(default)]
+    pub(in crate::config) response_headers: Field<HeaderChanges>,
+    /// How long the whole request may take. By default without limit.
+    #[serde(default)]
+    pub(in crate::config) timeout: Field<Period>,
+    /// Further attempts, after a connection could not be made. By default 2 attempts in all.
+    #[serde(default)]
+    pub(in crate::config) retry: Field<Retry>,
+    /// The largest request body; 0 is without limit.
+    #[serde(default = "no_limit")]
+    pub(in crate::config) max_body: Field<Size>,
+}
+
+/// Where the client is sent. What is not named stays as it is; the query always does.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Redirect {
+    /// 301, 302, 303, 307 or 308.
+    #[serde(default = "found")]
+    pub(in crate::config) status: Field<u64>,
+    /// The scheme.
+    #[serde(default)]
+    pub(in crate::config) scheme: Field<Scheme>,
+    /// The host, with its port if it needs one.
+    #[serde(default)]
+    pub(in crate::config) host: Field<Text>,
+    /// The whole path.
+    #[serde(default)]
+    pub(in crate::config) path: Field<SentPath>,
+    /// What replaces the part of the path that the route's path names.
+    #[serde(default)]
+    pub(in crate::config) prefix: Field<SentPath>,
+}
+
+/// The scheme of a redirect.
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::config) enum Scheme {
+    /// `http`.
+    Http,
+    /// `https`.
+    Https,
+}
+
+/// What the client is answered.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Respond {
+    /// From 200 to 599.
+    #[serde(default = "ok")]
+    #[schemars(range(min = 200, max = 599))]
+    pub(in crate::config) status: Field<u64>,
+    /// The body.
+    #[serde(default = "no_body")]
+    pub(in crate::config) body: Field<Text>,
+    /// The `Content-Type` of the body.
+    #[serde(default = "plain_text")]
+    pub(in crate::config) content_type: Field<Text>,
+}
+
+/// What the upstream sees instead of what the client sent.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Rewrite {
+    /// What replaces the part of the path that the route's path names.
+    #[serde(default)]
+    pub(in crate::config) prefix: Field<SentPath>,
+    /// The host: a name, or `{endpoint}` for that of the endpoint. By default what the client sent.
+    #[serde(default)]
+    pub(in crate::config) host: Field<Text>,
+}
+
+/// Changes of headers, in this order: removed, set, added.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct HeaderChanges {
+    /// These headers are removed.
+    #[serde(default = "empty::<Field<Text>>")]
+    pub(in crate::config) remove: Field<Vec<Field<Text>>>,
+    /// These headers replace all of their name.
+    #[serde(default = "empty_table::<Text>")]
+    pub(in crate::config) set: Field<Table<Text>>,
+    /// These headers are added to those of their name.
+    #[serde(default = "empty_table::<Text>")]
+    pub(in crate::config) add: Field<Table<Text>>,
+}
+
+/// Further attempts.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Retry {
+    /// Attempts in all, the first counted. Each further one follows a connection that could not be made.
+    #[serde(default = "two")]
+    #[schemars(range(min = 1, max = 100))]
+    pub(in crate::config) attempts: Field<u64>,
+}
