@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::histogram::Histogram;
-use super::labels::{ArmId, Blame, Cause, ListenerId, RetryOutcome, TargetId, UpstreamId};
+use super::labels::{ArmId, Blame, Cause, ListenerId, Refused, RetryOutcome, TargetId, UpstreamId};
 use super::sketch::Sketch;
 use crate::logic::split::Reason;
 
@@ -151,6 +151,7 @@ pub(super) struct ListenerCells {
     pub(super) accepted: Count,
     pub(super) active: Count,
     pub(super) malformed: Count,
+    pub(super) refused: [Count; Refused::ALL.len()],
 }
 
 /// The answers of our own with one code and blame, of one worker.

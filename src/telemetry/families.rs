@@ -103,6 +103,8 @@ families! {
     DownstreamActive = Gauge "weir_downstream_connections_active" [listener];
     /// Request heads that could not be parsed.
     DownstreamMalformed = Counter "weir_downstream_malformed_total" [listener];
+    /// Connections from clients that were closed for what they are or did, by cause.
+    DownstreamRefused = Counter "weir_downstream_refused_total" [listener cause];
     /// Lines that did not reach the access log.
     AccessLogDropped = Counter "weir_access_log_dropped_total" [];
     /// Always 1; the label is the version of the program.

@@ -95,6 +95,24 @@ labels! {
         Us = "us",
     }
 
+    /// Why a client's connection was closed for what it is or did, and not in its course; the label `cause`.
+    Refused {
+        /// It did not say in time what it is.
+        Timeout = "timeout",
+        /// The TLS handshake failed.
+        Tls = "tls",
+        /// It asked for a server name that no certificate has.
+        ServerName = "server_name",
+        /// Its client certificate is missing, or not one that we take.
+        ClientCertificate = "client_certificate",
+        /// It did not begin with a valid PROXY header.
+        ProxyHeader = "proxy_header",
+        /// Its peer is not one that may send a PROXY header.
+        Untrusted = "untrusted",
+        /// It sent more frames without a use than anybody needs.
+        Flood = "flood",
+    }
+
     /// What became of a further attempt; the label `outcome`.
     RetryOutcome {
         /// It gave a response.

@@ -23,7 +23,8 @@ pub mod worker;
 pub use access_log::{AccessLog, AccessLogError, Record, Sink};
 pub use histogram::HistogramSnapshot;
 pub use labels::{
-    Blame, Cause, ConnectionEvent, DownstreamEvent, ListenerId, RetryOutcome, Target, TargetId, UpstreamId,
+    Blame, Cause, ConnectionEvent, DownstreamEvent, ListenerId, Refused, RetryOutcome, Target, TargetId,
+    UpstreamId,
 };
 pub use metrics::{ArmTotals, Assigned, Metrics, MetricsError, Totals, Weight};
 pub use worker::Worker;

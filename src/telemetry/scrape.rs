@@ -14,7 +14,7 @@ use prometheus::{Encoder, TextEncoder};
 
 use super::families::{Description, Family, Kind};
 use super::histogram::HistogramSnapshot;
-use super::labels::{Cause, RetryOutcome};
+use super::labels::{Cause, Refused, RetryOutcome};
 use super::metrics::{ConfigState, Names, Weight};
 use super::sums::Sums;
 use crate::logic::split::Reason;
@@ -223,15 +223,21 @@ fn listeners(sums: &Sums, names: &Names, families: &mut Vec<MetricFamily>) {
     let mut accepted = Series::<1>::new();
     let mut active = Series::<1>::new();
     let mut malformed = Series::<1>::new();
+    let mut refused = Series::<2>::new();
     for (index, name) in names.listeners.iter().enumerate() {
         let sums = sums.listeners.get(index);
         accepted.insert([name], sums.map_or(0, |sums| sums.accepted));
         active.insert([name], sums.map_or(0, |sums| sums.active));
         malformed.insert([name], sums.map_or(0, |sums| sums.malformed));
+        for cause in Refused::ALL {
+            let number = sums.and_then(|sums| sums.refused.get(cause as usize)).copied();
+            refused.insert([name, cause.as_str()], number.unwrap_or(0));
+        }
     }
     families.push(named(Family::DownstreamConnections, accepted));
     families.push(named(Family::DownstreamActive, active));
     families.push(named(Family::DownstreamMalformed, malformed));
+    families.push(named(Family::DownstreamRefused, refused));
 }
 
 fn config(config: &ConfigState, families: &mut Vec<MetricFamily>) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::cells::{Count, WorkerCells};
 use super::histogram::HistogramSnapshot;
-use super::labels::{Blame, Cause, RetryOutcome};
+use super::labels::{Blame, Cause, Refused, RetryOutcome};
 use super::sketch::Union;
 use crate::logic::split::Reason;
 
@@ -44,6 +44,7 @@ pub(super) struct ListenerSums {
     pub(super) accepted: u64,
     pub(super) active: u64,
     pub(super) malformed: u64,
+    pub(super) refused: [u64; Refused::ALL.len()],
 }
 
 /// What all workers counted. Each list is indexed by id and ends with the last one that was ever used.
@@ -119,6 +120,7 @@ impl Sums {
                 add(&mut sums.accepted, &cells.accepted);
                 add(&mut sums.active, &cells.active);
                 add(&mut sums.malformed, &cells.malformed);
+                add_each(&mut sums.refused, &cells.refused);
             });
         }
         for (key, cells) in worker.errors.all() {

@@ -112,6 +112,7 @@ fn count_everything(metrics: &Arc<Metrics>) -> Worker {
     let web = metrics.listener("web");
     worker.downstream(web, DownstreamEvent::Accepted);
     worker.malformed(web);
+    worker.refused(web, Refused::Flood);
     metrics.reload_succeeded(Generation(3), "abc", UNIX_EPOCH + Duration::from_millis(1500));
     metrics.lines_dropped(2);
     metrics.set_weights(vec![Weight {
@@ -202,6 +203,7 @@ fn event_then_its_series_has_the_number() {
         ("weir_downstream_connections_total", &[("listener", "web")], 1.0),
         ("weir_downstream_connections_active", &[("listener", "web")], 1.0),
         ("weir_downstream_malformed_total", &[("listener", "web")], 1.0),
+        ("weir_downstream_refused_total", &[("listener", "web"), ("cause", "flood")], 1.0),
         ("weir_access_log_dropped_total", &[], 2.0),
         ("weir_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0),
     ];

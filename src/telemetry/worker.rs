@@ -9,7 +9,8 @@ use std::time::Duration;
 use super::Metrics;
 use super::cells::{ArmCells, ErrorCells, ListenerCells, TargetCells, UpstreamCells, WorkerCells};
 use super::labels::{
-    ArmId, Blame, Cause, ConnectionEvent, DownstreamEvent, ListenerId, RetryOutcome, TargetId, UpstreamId,
+    ArmId, Blame, Cause, ConnectionEvent, DownstreamEvent, ListenerId, Refused, RetryOutcome, TargetId,
+    UpstreamId,
 };
 use crate::logic::split::Reason;
 use crate::types::Position;
@@ -199,6 +200,15 @@ impl Worker {
                 cells.active.add(1);
             }
             DownstreamEvent::Closed => cells.active.subtract(1),
+        });
+    }
+
+    /// Counts a client's connection that is closed for what it is or did.
+    pub fn refused(&self, listener: ListenerId, cause: Refused) {
+        self.with_listener(listener, |cells| {
+            if let Some(count) = cells.refused.get(cause as usize) {
+                count.add(1);
+            }
         });
     }
 
