@@ -371,7 +371,7 @@ impl Pair {
         ours.set_nodelay(true).unwrap();
         ours.set_nonblocking(true).unwrap();
         let ours = tokio::net::TcpStream::from_std(ours).unwrap();
-        Self { link: Link::new(Io::Tcp(ours)), peer }
+        Self { link: Link::new(Io::from(ours)), peer }
     }
 }
 

@@ -19,7 +19,7 @@ use tracing::warn;
 
 use super::page;
 use crate::front::{Drained, Socket};
-use crate::net::Io;
+use crate::net::{self, Io};
 use crate::state::{Current, Status};
 use crate::telemetry::Metrics;
 
@@ -95,15 +95,15 @@ enum Listening {
 impl Listening {
     async fn accept(&self) -> std::io::Result<Io> {
         match self {
-            Self::Tcp(listener) => listener.accept().await.map(|(stream, _)| Io::Tcp(stream)),
-            Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Io::Unix(stream)),
+            Self::Tcp(listener) => listener.accept().await.map(|(stream, _)| Io::from(stream)),
+            Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Io::from(stream)),
         }
     }
 }
 
 async fn converse(io: Io, pages: Pages, ask: Arc<Ask>) {
     // No web page reaches a Unix socket.
-    let by_network = matches!(io, Io::Tcp(_));
+    let by_network = matches!(io.socket(), net::Socket::Tcp(_));
     let service = service_fn(move |request: Request<Incoming>| {
         let response = answer(&request, by_network, pages, &ask);
         async move { Ok::<_, Infallible>(response) }

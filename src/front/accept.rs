@@ -193,11 +193,11 @@ impl Listening {
             Self::Tcp(listener) => {
                 let (stream, peer): (TcpStream, _) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok((Io::Tcp(stream), peer.ip().to_canonical()))
+                Ok((Io::from(stream), peer.ip().to_canonical()))
             }
             Self::Unix(listener) => {
                 let (stream, _): (UnixStream, _) = listener.accept().await?;
-                Ok((Io::Unix(stream), Ipv4Addr::LOCALHOST.into()))
+                Ok((Io::from(stream), Ipv4Addr::LOCALHOST.into()))
             }
         }
     }

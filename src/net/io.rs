@@ -1,31 +1,28 @@
-//! A connection's socket: TCP or Unix. Reading and writing never wait; who waits asks for readiness first, so that
-//! nobody holds a buffer while nothing comes.
+//! A connection's bytes, plain or through TLS. Reading and writing never wait; who waits asks for readiness first.
 
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::task::{Context, Poll, ready};
 
-use rustix::net::{RecvFlags, SendFlags};
-use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-/// A connection's bytes: TCP or Unix socket.
+use super::{Socket, Tls};
+
+/// A connection's bytes.
 #[derive(Debug)]
 pub enum Io {
-    /// TCP.
-    Tcp(TcpStream),
-    /// A Unix socket.
-    Unix(UnixStream),
+    /// As they come.
+    Plain(Socket),
+    /// Through TLS.
+    Tls(Box<Tls>),
 }
 
 macro_rules! each {
-    ($io:expr, $stream:ident => $call:expr) => {
+    ($io:expr, $of:ident => $call:expr) => {
         match $io {
-            Io::Tcp($stream) => $call,
-            Io::Unix($stream) => $call,
+            Io::Plain($of) => $call,
+            Io::Tls($of) => $call,
         }
     };
 }
@@ -36,7 +33,7 @@ impl Io {
     /// # Errors
     /// Where the runtime is going down.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self, stream => stream.poll_read_ready(cx))
+        each!(self, of => of.poll_readable(cx))
     }
 
     /// Waits until something may be written.
@@ -44,100 +41,126 @@ impl Io {
     /// # Errors
     /// Where the runtime is going down.
     pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self, stream => stream.poll_write_ready(cx))
+        self.socket().poll_writable(cx)
     }
 
     /// Reads what is there; 0 is the end. Costs no system call where it is known that nothing is there.
     ///
     /// # Errors
-    /// `WouldBlock` where nothing is there; else what the system says.
+    /// `WouldBlock` where nothing is there; else what the system says, or what is wrong with the TLS.
     pub fn read(&self, into: &mut [u8]) -> io::Result<usize> {
-        let asked = into.len();
-        self.attempt(Interest::READABLE, asked, |socket| {
-            rustix::net::recv(socket, into, RecvFlags::empty()).map(|(read, _)| read)
-        })
+        each!(self, of => of.read(into))
     }
 
-    /// Writes what can be taken now.
+    /// Takes what can be taken now. Through TLS that is not yet written: see [`Io::flush`].
     ///
     /// # Errors
     /// `WouldBlock` where nothing is taken; else what the system says.
     pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.attempt(Interest::WRITABLE, bytes.len(), |socket| {
-            rustix::net::send(socket, bytes, SendFlags::NOSIGNAL)
-        })
+        each!(self, of => of.write(bytes))
     }
 
-    /// Writes of both what can be taken now, in one system call.
+    /// Takes of both what can be taken now, with one system call where it is plain.
     ///
     /// # Errors
     /// As of [`Io::write`].
     pub fn write_both(&self, first: &[u8], second: &[u8]) -> io::Result<usize> {
-        match (first, second) {
-            (first, []) => self.write(first),
-            ([], second) => self.write(second),
-            _ => {
-                let both = [IoSlice::new(first), IoSlice::new(second)];
-                self.attempt(Interest::WRITABLE, first.len() + second.len(), |socket| {
-                    rustix::io::writev(socket, &both)
-                })
-            }
-        }
+        each!(self, of => of.write_both(first, second))
     }
 
-    /// Reads or writes at most `asked` bytes.
+    /// Writes what was taken and is not written yet.
     ///
-    /// What was done in part shows that the socket is empty, or full: with edge-triggered events that is known until the
-    /// next event, and the system need not be asked again only to say so. The runtime forgets that a socket is ready
-    /// when it is told `WouldBlock`, so it is told that.
-    fn attempt(
-        &self,
-        interest: Interest,
-        asked: usize,
-        attempt: impl FnOnce(BorrowedFd<'_>) -> rustix::io::Result<usize>,
-    ) -> io::Result<usize> {
-        let mut done = None;
-        let in_part = || {
-            let socket = match self {
-                Self::Tcp(stream) => stream.as_fd(),
-                Self::Unix(stream) => stream.as_fd(),
-            };
-            let count = attempt(socket)?;
-            done = Some(count);
-            if count > 0 && count < asked { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
-        };
-        let tried = each!(self, stream => stream.try_io(interest, in_part));
-        done.map_or(tried, Ok)
+    /// # Errors
+    /// `WouldBlock` where some of it is left; else what the system says.
+    pub fn flush(&self) -> io::Result<()> {
+        match self {
+            Self::Plain(_) => Ok(()),
+            Self::Tls(tls) => tls.flush(),
+        }
     }
 
     /// Says that nothing more will be written.
     pub fn end(&self) {
-        let how = std::net::Shutdown::Write;
-        // One that is gone already needs it not.
-        let _ = match self {
-            Self::Tcp(stream) => SockRef::from(stream).shutdown(how),
-            Self::Unix(stream) => SockRef::from(stream).shutdown(how),
-        };
+        if let Self::Tls(tls) = self {
+            tls.close();
+        }
+        self.socket().end();
     }
 
     /// Lets the peer see a reset, and not an orderly end, when this is dropped. A Unix socket has no reset.
     pub fn reset_on_close(&self) {
-        if let Self::Tcp(stream) = self {
-            // One that is gone already needs none.
-            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        if let Self::Tls(tls) = self {
+            tls.forget_close();
         }
+        self.socket().reset_on_close();
+    }
+
+    /// The socket below.
+    pub fn socket(&self) -> &Socket {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(tls) => tls.socket(),
+        }
+    }
+
+    /// The TLS session, if it is one.
+    pub fn tls(&self) -> Option<&Tls> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(tls) => Some(tls),
+        }
+    }
+
+    fn poll_taken(
+        &self,
+        cx: &mut Context<'_>,
+        attempt: impl Fn(&Self) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            match attempt(self) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(self.poll_writable(cx))?,
+                taken => return Poll::Ready(taken),
+            }
+        }
+    }
+}
+
+impl From<TcpStream> for Io {
+    fn from(stream: TcpStream) -> Self {
+        Self::Plain(Socket::Tcp(stream))
+    }
+}
+
+impl From<UnixStream> for Io {
+    fn from(stream: UnixStream) -> Self {
+        Self::Plain(Socket::Unix(stream))
     }
 }
 
 impl AsyncRead for Io {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        each!(self.get_mut(), stream => Pin::new(stream).poll_read(cx, buf))
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
+            Self::Tls(tls) => loop {
+                ready!(tls.poll_readable(cx))?;
+                match tls.read(buf.initialize_unfilled()) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    read => {
+                        buf.advance(read?);
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+            },
+        }
     }
 }
 
 impl AsyncWrite for Io {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        each!(self.get_mut(), stream => Pin::new(stream).poll_write(cx, buf))
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_write(cx, buf),
+            tls @ Self::Tls(_) => tls.poll_taken(cx, |tls| tls.write(buf)),
+        }
     }
 
     fn poll_write_vectored(
@@ -145,7 +168,13 @@ impl AsyncWrite for Io {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        each!(self.get_mut(), stream => Pin::new(stream).poll_write_vectored(cx, bufs))
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
+            tls @ Self::Tls(_) => {
+                let taken = |io: &Self| io.tls().map_or(Ok(0), |tls| tls.write_all_of(bufs));
+                tls.poll_taken(cx, taken)
+            }
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -153,10 +182,25 @@ impl AsyncWrite for Io {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self.get_mut(), stream => Pin::new(stream).poll_flush(cx))
+        self.poll_taken(cx, |io| io.flush().map(|()| 0)).map_ok(drop)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each!(self.get_mut(), stream => Pin::new(stream).poll_shutdown(cx))
+        let this = self.get_mut();
+        if let Self::Tls(tls) = this {
+            tls.close();
+            ready!(tls_flushed(this, cx))?;
+        }
+        match this {
+            Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Tls(tls) => {
+                tls.socket().end();
+                Poll::Ready(Ok(()))
+            }
+        }
     }
+}
+
+fn tls_flushed(io: &Io, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    io.poll_taken(cx, |io| io.flush().map(|()| 0)).map_ok(drop)
 }

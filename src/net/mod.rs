@@ -1,7 +1,7 @@
 //! Sockets, and messages on them: what clients' connections and endpoints' have in common. Nothing here knows which side
 //! it is on, or what a message means.
 //!
-//! Reading order: [`io`] (TCP or Unix socket), [`buffer`] (a worker's pool), [`clock`]
+//! Reading order: [`socket`] (TCP or Unix), [`tls`] (what may lie over it), [`io`] (either), [`buffer`] (a worker's pool), [`clock`]
 //! and [`alarm`] (one look at the time for an event, one timer for many deadlines),
 //! [`link`] (a connection that HTTP/1 is read from), [`body`] (what streams, and whence), [`transfer`] (a message on its
 //! way out).
@@ -12,8 +12,10 @@ pub mod buffer;
 pub mod clock;
 pub mod io;
 pub mod link;
+pub mod socket;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 pub mod transfer;
 
 pub use alarm::Alarm;
@@ -21,4 +23,6 @@ pub use body::{Fill, Source};
 pub use buffer::Buffer;
 pub use io::Io;
 pub use link::{Link, LinkError};
+pub use socket::Socket;
+pub use tls::Tls;
 pub use transfer::{Coding, Transfer, TransferError};

@@ -15,7 +15,7 @@ use crate::wire::{Fields, Known, Length, RequestHead};
 /// A link, and its peer.
 fn pair() -> (Rc<Link>, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    (Rc::new(Link::new(Io::Unix(ours))), theirs)
+    (Rc::new(Link::new(Io::from(ours))), theirs)
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {

@@ -95,8 +95,12 @@ impl<S: Source> Transfer<S> {
                     io.write_both(waiting, &data[..here.min(data.len())])
                 }),
                 _ if !waiting.is_empty() => io.write(waiting),
-                None => return Poll::Ready(Ok(())),
-                Some(_) => return Poll::Pending,
+                // What was taken goes out before anybody waits.
+                source => match io.flush() {
+                    Ok(()) if source.is_none() => return Poll::Ready(Ok(())),
+                    Ok(()) => return Poll::Pending,
+                    Err(error) => Err(error),
+                },
             };
             match taken {
                 Ok(taken) => self.taken(taken),
@@ -222,7 +226,7 @@ mod tests {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         // It takes less at a time than what waits.
         socket2::SockRef::from(&ours).set_send_buffer_size(4096).unwrap();
-        let io = Io::Unix(ours);
+        let io = Io::from(ours);
         let mut transfer = Transfer::new(Vec::new(), Coding::Plain, Some(Pieces(4000)));
         let reading = async {
             let (mut read, mut part) = (0, [0; 700]);

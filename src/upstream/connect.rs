@@ -29,9 +29,9 @@ pub async fn connect(address: &Address, limit: Duration) -> Result<Io, ConnectEr
             Address::Tcp(address) => {
                 let stream = TcpStream::connect(address).await?;
                 stream.set_nodelay(true)?;
-                Ok(Io::Tcp(stream))
+                Ok(Io::from(stream))
             }
-            Address::Unix(path) => UnixStream::connect(path).await.map(Io::Unix),
+            Address::Unix(path) => UnixStream::connect(path).await.map(Io::from),
         }
     };
     match tokio::time::timeout(limit, connecting).await {

@@ -103,9 +103,9 @@ impl Listening {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok(Io::Tcp(stream))
+                Ok(Io::from(stream))
             }
-            Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Io::Unix(stream)),
+            Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Io::from(stream)),
         }
     }
 }
