@@ -31,7 +31,7 @@ use tokio::runtime::{Builder, Runtime};
 use weir::config;
 use weir::logic::route::Lookup;
 use weir::logic::split::{Draw, assign};
-use weir::net::{Coding, Io, Link, Transfer, clock};
+use weir::net::{Coding, Drain, Io, Link, Transfer, clock};
 use weir::proxy::authority::Authority;
 use weir::proxy::cohort::Cohort;
 use weir::proxy::headers::{self, Forwarding};
@@ -138,7 +138,7 @@ impl Proxy {
         Self {
             worker,
             serving,
-            downstream: Downstream { listener, id, peer, secure: false },
+            downstream: Downstream { listener, id, peer, secure: false, drained: Drain::new().1 },
             requests: (0..USERS).map(|user| request(user).into_bytes()).collect(),
             turn: Cell::new(0),
         }

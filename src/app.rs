@@ -11,13 +11,14 @@ use std::time::{Duration, SystemTime};
 
 use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::admin::{self, Ask, Pages};
 use crate::config::watch::{Options as WatchOptions, Watcher};
 use crate::config::{Config, model};
-use crate::front::{Acceptor, Command, Drain, Socket, bind};
-use crate::net::clock;
+use crate::front::{Acceptor, Command, Socket, bind};
+use crate::net::{Drain, clock};
 use crate::proxy::Worker;
 use crate::state::writer::{Read, StartError};
 use crate::state::{Change, Current, ReloadStatus, Sockets, Status, Writer};
@@ -180,7 +181,8 @@ impl App {
         drop(changes);
         let bound = std::mem::take(&mut *lock(&bound));
         let Bound { workers, fronts, pages, mut leaving } = bound;
-        leaving.extend(fronts.into_iter().map(Front::leave));
+        let by = Instant::now() + limit;
+        leaving.extend(fronts.into_iter().map(|front| front.leave(by)));
         let finishing = async {
             for drain in &leaving {
                 drain.finished().await;
@@ -256,7 +258,7 @@ impl Sockets for Fronts {
         let is_unwanted = |_: &mut Front| !paired.contains(&index.next());
         for front in fronts.extract_if(.., is_unwanted) {
             info!(listener = %front.settings.name, address = %front.address, "listener drains");
-            leaving.push(front.leave());
+            leaving.push(front.leave(Instant::now() + config.shutdown_timeout));
         }
         leaving.retain(|drain| !drain.is_finished());
         for (listener, sockets, address) in prepared.fronts {
@@ -304,20 +306,20 @@ fn pair(fronts: &[Front], config: &Config) -> Vec<Option<usize>> {
 }
 
 impl Front {
-    /// Takes no new connections; tells when the others have ended.
-    fn leave(self) -> Drain {
+    /// Takes no new connections, lets nothing live on beyond `by`, and tells when all have ended.
+    fn leave(self, by: Instant) -> Drain {
         let Self { drain, file, .. } = self;
         // The name goes while somebody still listens: who comes next finds none and makes one of his own, and that one
         // stays.
         drop(file);
-        drain.start();
+        drain.start(by);
         drain
     }
 }
 
 impl Drop for Page {
     fn drop(&mut self) {
-        self.drain.start();
+        self.drain.start(Instant::now());
     }
 }
 

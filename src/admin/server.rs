@@ -18,8 +18,8 @@ use tokio::net::{TcpListener, UnixListener};
 use tracing::warn;
 
 use super::page;
-use crate::front::{Drained, Socket};
-use crate::net::{self, Io};
+use crate::front::Socket;
+use crate::net::{self, Drained, Io};
 use crate::state::{Current, Status};
 use crate::telemetry::Metrics;
 

@@ -164,7 +164,16 @@ impl fmt::Display for Changes {
 }
 
 fn same_split(a: &SplitConfig, b: &SplitConfig) -> bool {
-    let SplitConfig { split, upstreams, variant_header, variant_values, expose, cache, cookie_max_age } = a;
+    let SplitConfig {
+        split,
+        upstreams,
+        variant_header,
+        variant_values,
+        expose,
+        cache,
+        cookie_max_age,
+        drain,
+    } = a;
     let Split { name, key, missing, salt, variants, layout, rules, force } = split;
     *name == b.split.name
         && *key == b.split.key
@@ -180,6 +189,7 @@ fn same_split(a: &SplitConfig, b: &SplitConfig) -> bool {
         && *expose == b.expose
         && *cache == b.cache
         && *cookie_max_age == b.cookie_max_age
+        && *drain == b.drain
 }
 
 fn same_rule(a: &Rule, b: &Rule) -> bool {

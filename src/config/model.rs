@@ -53,6 +53,8 @@ pub struct Listener {
     pub idle_timeout: Duration,
     /// How long a request body may stand still.
     pub body_timeout: Duration,
+    /// How long a tunnel may stand still.
+    pub tunnel_timeout: Duration,
     /// The largest request head.
     pub max_header: ByteSize,
     /// Whether a target that does not agree with `Host`, or not with the connection, is refused.
@@ -153,6 +155,8 @@ pub struct SplitConfig {
     pub cache: Cache,
     /// Lifetime of the minted cookie (`missing: cookie`).
     pub cookie_max_age: Duration,
+    /// How long what lives on may do so once its variant is taken back; `None` is to its end.
+    pub drain: Option<Duration>,
 }
 
 /// What shared caches are told about responses of a split.

@@ -11,11 +11,12 @@ use futures_util::FutureExt;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio::task::unconstrained;
+use tokio::time::Instant;
 use tracing::warn;
 
-use super::{Drained, Socket, connection};
+use super::{Socket, connection};
 use crate::config::model;
-use crate::net::Io;
+use crate::net::{Drained, Io};
 use crate::proxy::peer::Peer;
 use crate::proxy::{Downstream, Worker};
 use crate::telemetry::{DownstreamEvent, ListenerId};
@@ -26,6 +27,9 @@ const REST: Duration = Duration::from_millis(50);
 
 /// How often idle upstream connections are looked over: what an endpoint has closed is let go of then.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// How often those who live on are told to look whether they have to go, while some have to.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What a worker is told.
 #[derive(Debug)]
@@ -81,13 +85,17 @@ impl Acceptor {
     pub async fn run(&self, mut commands: mpsc::UnboundedReceiver<Command>) {
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut looking = tokio::time::interval(LOOK);
+        looking.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            let is_watched = self.worker.stays.is_watched(Instant::now());
             tokio::select! {
                 command = commands.recv() => match command {
                     Some(command) => self.obey(command),
                     None => return,
                 },
                 _ = housekeeping.tick() => self.worker.close_idle(),
+                _ = looking.tick(), if is_watched => self.worker.stays.look(),
             }
         }
     }
@@ -138,6 +146,9 @@ async fn accept(worker: Rc<Worker>, accepting: Rc<Accepting>, listening: Listeni
             }
         }
     }
+    if let Some(window) = drained.window() {
+        worker.stays.watch_until(window.by);
+    }
     // Who was let in by the kernel before the socket closes is served.
     while let Some(accepted) = unconstrained(listening.accept()).now_or_never() {
         match accepted {
@@ -151,11 +162,11 @@ async fn accept(worker: Rc<Worker>, accepting: Rc<Accepting>, listening: Listeni
 fn serve(worker: &Rc<Worker>, accepting: &Rc<Accepting>, io: Io, peer: IpAddr, drained: &Drained) {
     let listener = Arc::clone(&accepting.settings.borrow());
     let id = accepting.id;
-    let downstream = Downstream { listener, id, peer: Peer::new(peer), secure: false };
     let (worker, drained) = (Rc::clone(worker), drained.clone());
+    let downstream = Downstream { listener, id, peer: Peer::new(peer), secure: false, drained };
     let open = Open::new(&worker, id);
     spawn(async move {
-        connection::serve(&worker, io, downstream, drained).await;
+        connection::serve(&worker, io, downstream).await;
         drop(open);
     });
 }

@@ -8,7 +8,10 @@ use crate::wire::{Known, ResponseHead};
 
 /// Adds the length of a body of our own, and the date.
 pub(super) fn complete(head: &mut ResponseHead, body: &Outbound, is_head: bool) {
-    let bodiless = head.status == StatusCode::NO_CONTENT || head.status == StatusCode::NOT_MODIFIED;
+    let bodiless = matches!(
+        head.status,
+        StatusCode::SWITCHING_PROTOCOLS | StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+    );
     if !bodiless
         && !head.fields.contains(Known::ContentLength)
         && let Outbound::Full(_) = body

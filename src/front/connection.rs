@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::{Drained, http1, http2};
+use super::{http1, http2};
 use crate::net::{Buffer, Io, Link};
 use crate::proxy::{Downstream, Worker};
 
@@ -25,14 +25,14 @@ pub(super) enum Ended {
 }
 
 /// Serves a connection until it ends or drains.
-pub(super) async fn serve(worker: &Rc<Worker>, io: Io, downstream: Downstream, drained: Drained) {
+pub(super) async fn serve(worker: &Rc<Worker>, io: Io, downstream: Downstream) {
     let link = Rc::new(Link::new(io));
-    let ended = http1::serve(worker, &link, &downstream, Instant::now(), &drained).await;
+    let ended = http1::serve(worker, &link, &downstream, Instant::now()).await;
     if ended == Ended::Http2
         && let Ok(link) = Rc::try_unwrap(link)
     {
         let (io, first) = link.into_parts();
-        Box::pin(http2::serve(worker, Rewound { first, io }, downstream, drained)).await;
+        Box::pin(http2::serve(worker, Rewound { first, io }, downstream)).await;
     }
 }
 

@@ -12,12 +12,11 @@ use http::{Method, StatusCode, Version};
 use tokio::task::coop::consume_budget;
 use tokio::time::Instant;
 
-use super::Drained;
 use super::complete::complete;
 use super::connection::{Ended, PREFACE};
 use crate::net::{Alarm, Coding, Fill, Link, Transfer, TransferError, clock};
-use crate::proxy::{Downstream, Failure, Outbound, Request, Response, Worker, handle, respond};
-use crate::upstream::{Caller, Inbound, Interim};
+use crate::proxy::{Downstream, Failure, Outbound, Request, Response, Tunnel, Worker, handle, respond};
+use crate::upstream::{Caller, Inbound, Interim, Sink, Upgrade};
 use crate::wire::framing::write_plainly;
 use crate::wire::{HeadError, Known, Length, RequestHead};
 
@@ -39,7 +38,6 @@ struct Client<'a> {
     worker: &'a Worker,
     link: &'a Rc<Link>,
     downstream: &'a Downstream,
-    drained: &'a Drained,
     caller: Caller,
     /// Since when its side is closed.
     closed_since: Cell<Option<Instant>>,
@@ -63,13 +61,12 @@ pub(super) async fn serve(
     link: &Rc<Link>,
     downstream: &Downstream,
     accepted: Instant,
-    drained: &Drained,
 ) -> Ended {
+    let drained = &downstream.drained;
     let client = Client {
         worker,
         link,
         downstream,
-        drained,
         caller: Caller { interim: Some(Interim::default()), ..Caller::default() },
         closed_since: Cell::new(None),
         gone: RefCell::default(),
@@ -204,7 +201,8 @@ impl Client<'_> {
         let length = Length::of_request(&head);
         write_plainly(&mut head.fields);
         let body = Inbound::http1(self.link, length.unwrap_or(Length::Exact(0)));
-        let request = Request { head, body };
+        let upgrade = if asked.version == Version::HTTP_11 { Upgrade::asked(&head.fields) } else { None };
+        let request = Request { head, body, upgrade };
         let mut early = Early::default();
         if let Some(interim) = &self.caller.interim {
             interim.clear();
@@ -225,7 +223,24 @@ impl Client<'_> {
         // Who has gone is recorded by what was dropped.
         let Some(mut response) = response else { return Next::Close { linger: false } };
         response.close |= length.is_err();
-        self.write(response, &asked, early.rest()).await
+        match response.tunnel.take() {
+            Some(tunnel) => Box::pin(self.tunnel(response, *tunnel, early.rest())).await,
+            None => self.write(response, &asked, early.rest()).await,
+        }
+    }
+
+    /// Says that the connection is no longer HTTP, and passes on what comes.
+    async fn tunnel(&self, response: Response, tunnel: Tunnel, early: &[u8]) -> Next {
+        let Response { mut head, body, .. } = response;
+        complete(&mut head, &body, false);
+        head.fields.append(Known::Connection, b"upgrade");
+        let mut out = early.to_vec();
+        head.write(&mut out);
+        out.extend_from_slice(b"\r\n");
+        // A client that does not take it is met by the tunnel too.
+        let _ = self.send(Transfer::new(out, Coding::Plain, None)).await;
+        tunnel.run(Inbound::http1(self.link, Length::UntilClose), Sink::Http1(Rc::clone(self.link))).await;
+        Next::Close { linger: true }
     }
 
     /// Passes 1xx responses on, each when the one before is written. HTTP/1.0 knows none.
@@ -279,7 +294,7 @@ impl Client<'_> {
 
     /// Writes a response behind what of `early` is not written yet.
     async fn write(&self, response: Response, asked: &Asked, early: &[u8]) -> Next {
-        let Response { mut head, body, close } = response;
+        let Response { mut head, body, close, .. } = response;
         // A body that nobody reads any more: a short one is passed over, another one ends the connection.
         let is_left =
             matches!(body, Outbound::Full(_)) && !close && !poll_fn(|cx| Poll::Ready(self.drain(cx))).await;
@@ -299,7 +314,8 @@ impl Client<'_> {
                 ends_by_close = true;
             }
         }
-        let stays = asked.stays && !close && !is_left && !ends_by_close && !self.drained.is_wanted();
+        let stays =
+            asked.stays && !close && !is_left && !ends_by_close && !self.downstream.drained.is_wanted();
         match (stays, asked.version) {
             (true, Version::HTTP_10) => head.fields.append(Known::Connection, b"keep-alive"),
             (false, Version::HTTP_11) => head.fields.append(Known::Connection, b"close"),

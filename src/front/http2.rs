@@ -11,15 +11,14 @@ use h2::server::{Builder, SendResponse};
 use http::{Method, Request, Response, StatusCode};
 use tokio::time::{Instant, sleep_until};
 
-use super::Drained;
 use super::accept::spawn;
 use super::complete::complete;
 use super::connection::Rewound;
 use crate::proxy::headers::strip_hop_by_hop;
-use crate::proxy::{self, Downstream, Worker, handle};
+use crate::proxy::{self, Downstream, Failure, Worker, handle, respond};
 use crate::upstream::http2::{content_length, send_body};
-use crate::upstream::{Caller, Inbound, Interim};
-use crate::wire::{Fields, RequestHead, ResponseHead};
+use crate::upstream::{Caller, Inbound, Interim, Sink, Upgrade};
+use crate::wire::{Fields, Known, RequestHead, ResponseHead};
 
 /// What one client may have open at once.
 const MAX_STREAMS: u32 = 256;
@@ -57,7 +56,7 @@ impl Drop for Open {
 }
 
 /// Serves an HTTP/2 connection until it ends, is idle for too long, or drains.
-pub(super) async fn serve(worker: &Rc<Worker>, io: Rewound, downstream: Downstream, drained: Drained) {
+pub(super) async fn serve(worker: &Rc<Worker>, io: Rewound, downstream: Downstream) {
     let listener = &downstream.listener;
     let (head_limit, idle_limit) = (listener.header_timeout, listener.idle_timeout);
     let max_header = u32::try_from(listener.max_header.0).unwrap_or(u32::MAX);
@@ -67,6 +66,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, io: Rewound, downstream: Downstre
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(max_header)
+        .enable_connect_protocol()
         .handshake::<_, Bytes>(io);
     let id = downstream.id;
     let malformed = |error: &h2::Error| {
@@ -81,7 +81,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, io: Rewound, downstream: Downstre
     };
     let downstream = Rc::new(downstream);
     let activity = Rc::new(Activity { streams: Cell::new(0), idle_since: Cell::new(Instant::now()) });
-    let mut waiting = drained;
+    let mut waiting = downstream.drained.clone();
     let mut end = pin!(waiting.wanted());
     let (mut draining, mut told) = (false, false);
     let mut timer = pin!(sleep_until(Instant::now() + idle_limit));
@@ -131,10 +131,14 @@ async fn serve_stream(
     mut respond: SendResponse<Bytes>,
 ) {
     let is_head = request.method() == Method::HEAD;
-    let request = taken(request);
+    let Some((request, wanted)) = taken(request) else {
+        let failure = Failure::UpgradeUnsupported;
+        worker.metrics.error(failure.code(), failure.blame());
+        return answer(&mut respond, respond::failure(failure), false).await;
+    };
     let caller = Caller { interim: Some(Interim::default()), ..Caller::default() };
     let early = caller.interim.clone().unwrap_or_default();
-    let response = {
+    let mut response = {
         let mut handling = pin!(handle(worker, downstream, request, &caller));
         loop {
             tokio::select! {
@@ -149,6 +153,23 @@ async fn serve_stream(
     while let Some(response) = early.next() {
         pass_on(&mut respond, response);
     }
+    match (response.tunnel.take(), wanted) {
+        (Some(tunnel), Some(from_client)) => {
+            let head = &mut response.head;
+            complete(head, &response.body, is_head);
+            head.status = StatusCode::OK;
+            head.fields.remove(Known::Upgrade);
+            head.fields.remove("sec-websocket-accept");
+            if let Ok(stream) = respond.send_response(given(head), false) {
+                tunnel.run(Inbound::http2(from_client, None), Sink::Http2(stream)).await;
+            }
+        }
+        _ => answer(&mut respond, response, is_head).await,
+    }
+}
+
+/// Sends a response.
+async fn answer(respond: &mut SendResponse<Bytes>, response: proxy::Response, is_head: bool) {
     let proxy::Response { mut head, body, .. } = response;
     complete(&mut head, &body, is_head);
     let end = is_head || body.is_empty();
@@ -162,13 +183,25 @@ async fn serve_stream(
     }
 }
 
-/// The request as the proxy has it.
-fn taken(request: Request<h2::RecvStream>) -> proxy::Request {
-    let (head, stream) = request.into_parts();
+/// The request as the proxy has it, and what comes through the tunnel that it asks for (RFC 8441); `None` where that is
+/// one of a protocol that is not passed on.
+fn taken(request: Request<h2::RecvStream>) -> Option<(proxy::Request, Option<h2::RecvStream>)> {
+    let (mut head, stream) = request.into_parts();
     let length = content_length(&head.headers);
+    let mut upgrade = None;
+    if let Some(protocol) = head.extensions.get::<h2::ext::Protocol>() {
+        upgrade = Some(Upgrade::websocket()).filter(|_| protocol.as_str().eq_ignore_ascii_case("websocket"));
+        // As HTTP/1.1 asks for it.
+        head.method = Method::GET;
+        upgrade.as_ref()?;
+    }
     let fields = Fields::from(&head.headers);
     let head = RequestHead::new(head.method, &head.uri, head.version, fields);
-    proxy::Request { head, body: Inbound::http2(stream, length) }
+    let (body, wanted) = match upgrade {
+        Some(_) => (Inbound::Empty, Some(stream)),
+        None => (Inbound::http2(stream, length), None),
+    };
+    Some((proxy::Request { head, body, upgrade }, wanted))
 }
 
 /// The head of a response as h2 has it.

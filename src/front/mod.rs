@@ -2,18 +2,16 @@
 //! become bytes; what a request means is not known here.
 //!
 //! Reading order: [`bind`] (sockets, and the refusal to share an address with another process), [`accept`] (a worker's
-//! accept loops), [`connection`] (which protocol it is), [`http1`] and [`http2`] (and `complete`, `date`), [`drain`] (the orderly
-//! end).
+//! accept loops), [`connection`] (which protocol it is), [`http1`] and [`http2`] (and `complete`, `date`). The
+//! orderly end is [`crate::net::drain`]'s.
 
 pub mod accept;
 pub mod bind;
 mod complete;
 pub mod connection;
 mod date;
-pub mod drain;
 pub mod http1;
 pub mod http2;
 
 pub use accept::{Acceptor, Command};
 pub use bind::{BindError, Socket};
-pub use drain::{Drain, Drained};

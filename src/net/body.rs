@@ -39,3 +39,23 @@ pub trait Source {
         data
     }
 }
+
+impl<S: Source> Source for &mut S {
+    type Error = S::Error;
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<Fill, S::Error>> {
+        (**self).poll_fill(cx)
+    }
+
+    fn with_data<R>(&self, look: impl FnOnce(&[u8]) -> R) -> R {
+        (**self).with_data(look)
+    }
+
+    fn consume(&mut self, count: usize) {
+        (**self).consume(count);
+    }
+
+    fn take(&mut self) -> Bytes {
+        (**self).take()
+    }
+}

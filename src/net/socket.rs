@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::net::{RecvFlags, SendFlags};
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -112,6 +112,16 @@ impl Socket {
         };
         let tried = each!(self, stream => stream.try_io(interest, in_part));
         done.map_or(tried, Ok)
+    }
+
+    /// Has a peer that says nothing for `silence` asked whether it is still there; one that is not breaks the
+    /// connection. A Unix socket's peer cannot vanish.
+    pub fn keep_alive(&self, silence: Duration) {
+        if let Self::Tcp(stream) = self {
+            let asking = TcpKeepalive::new().with_time(silence).with_interval(silence / 4);
+            // Without it a dead peer is met by the next timeout.
+            let _ = SockRef::from(stream).set_tcp_keepalive(&asking);
+        }
     }
 
     /// Says that nothing more will be written.

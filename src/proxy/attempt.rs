@@ -14,7 +14,7 @@ use crate::net::clock;
 use crate::state::Arm;
 use crate::telemetry::{Cause, RetryOutcome};
 use crate::upstream::connect::ConnectError;
-use crate::upstream::{Caller, Exchange, Outgoing, SendErrorKind, Upload, UploadFailure};
+use crate::upstream::{Caller, Exchange, Outgoing, SendErrorKind, Upgrade, Upload, UploadFailure};
 
 /// What is the same for every attempt of a request, beside its head.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub struct Plan<'a> {
     pub target: Option<PathAndQuery>,
     /// The host; where it is not kept, the head has no `Host` field any more.
     pub host: Host<'a>,
+    /// What the connection is to become, if anything else.
+    pub upgrade: Option<&'a Upgrade>,
     /// The request's task.
     pub caller: &'a Caller,
 }
@@ -67,7 +69,7 @@ pub async fn attempt(
             Host::Named(name) => Some(&**name),
         };
         let target = plan.target.as_ref().map_or_else(|| record.head.path_and_query(), PathAndQuery::as_str);
-        let outgoing = Outgoing { head: &record.head, target, host };
+        let outgoing = Outgoing { head: &record.head, target, host, upgrade: plan.upgrade };
         let sent = clock::now();
         let error = match endpoint.send(&outgoing, body, plan.caller).await {
             Ok(exchange) => {

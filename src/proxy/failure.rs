@@ -63,13 +63,19 @@ pub enum Failure {
     ResponseTimeout,
     /// The route's time for the whole request is over.
     RouteTimeout,
+    /// What lived on had to go: its listener, the process or its variant did.
+    Drained,
+    /// The tunnel stood still for too long.
+    TunnelIdle,
+    /// The client asks for a tunnel of a protocol that is not passed on.
+    UpgradeUnsupported,
     /// A bug of ours.
     Internal,
 }
 
 impl Failure {
     /// Every failure.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 31] = [
         Self::MalformedHead,
         Self::HeadTooLarge,
         Self::TargetTooLong,
@@ -97,6 +103,9 @@ impl Failure {
         Self::UpstreamProtocol,
         Self::ResponseTimeout,
         Self::RouteTimeout,
+        Self::Drained,
+        Self::TunnelIdle,
+        Self::UpgradeUnsupported,
         Self::Internal,
     ];
 
@@ -147,6 +156,11 @@ impl Failure {
             }
             Self::RouteTimeout => {
                 (504, "route_timeout", Upstream, "the request took longer than its route allows")
+            }
+            Self::Drained => (503, "drained", Us, "what serves the request goes away"),
+            Self::TunnelIdle => (408, "tunnel_idle", Client, "nothing came through the tunnel for too long"),
+            Self::UpgradeUnsupported => {
+                (501, "upgrade_unsupported", Client, "this protocol is not passed on over HTTP/2")
             }
             Self::Internal => (500, "internal", Us, "an error of the proxy itself"),
         }
@@ -211,8 +225,9 @@ mod tests {
             let status = failure.status();
             assert!(status.is_client_error() || status.is_server_error(), "{failure:?}");
             match failure.blame() {
-                // The one status of the client's doing that the standard counts among the server's.
+                // The two of the client's doing that the standard counts among the server's.
                 Blame::Client if failure == Failure::BadVersion => assert_eq!(status.as_u16(), 505),
+                Blame::Client if failure == Failure::UpgradeUnsupported => assert_eq!(status.as_u16(), 501),
                 Blame::Client => assert!(status.is_client_error(), "{failure:?}"),
                 Blame::Upstream | Blame::Us => assert!(status.is_server_error(), "{failure:?}"),
             }

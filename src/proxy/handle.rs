@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use bytes::Bytes;
 use http::{Method, StatusCode, Version};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -12,32 +13,44 @@ use super::headers::{self, Forwarding};
 use super::host::Host;
 use super::identify::{Trust, addressee, identify, is_about_server};
 use super::record::{Noted, Record};
+use super::stay::{Kind, Stay};
 use super::view::View;
 use super::worker::{Downstream, Serving, Worker, secret_bits};
-use super::{Failure, Outbound, Request, Response, respond, underscores};
-use crate::config::model::{Action, Route, SplitConfig};
+use super::{Failure, Outbound, Request, Response, Tunnel, respond, underscores};
+use crate::config::model::{Action, Listener, Route, SplitConfig};
 use crate::logic::route::{Lookup, PathPattern};
 use crate::logic::split::{Assignment, Draw, OnUnavailable, Reason, Refusal, assign};
 use crate::state::{Arm, Plan, RouteEntry};
 use crate::telemetry::{Cause, TargetId};
-use crate::upstream::{Caller, Exchange, Inbound, Upload, UploadState};
-use crate::wire::{Known, Length, RequestHead};
+use crate::upstream::{Caller, Exchange, Inbound, Upgrade, Upload, UploadState};
+use crate::wire::{Fields, Known, Length, RequestHead, websocket};
+
+const WEBSOCKET_KEY: &str = "sec-websocket-key";
 
 /// Answers `request`, in the task of `caller`.
 pub async fn handle(worker: &Worker, downstream: &Downstream, request: Request, caller: &Caller) -> Response {
     let serving = worker.serving();
-    let Request { head, body } = request;
+    let Request { head, body, upgrade } = request;
     let (version, is_head) = (head.version, head.method == Method::HEAD);
     let mut record = Box::new(Record::new(Rc::clone(&worker.metrics), Rc::clone(&serving), head));
     let secure = downstream.secure;
-    let mut phases = Phases { worker, downstream, serving: &serving, caller, secure };
+    let upgrade = upgrade.as_ref();
+    let mut phases = Phases { worker, downstream, serving: &serving, caller, upgrade, secure };
     let (mut response, failure) = match phases.run(body, &mut record).await {
         Ok(Answer::Upstream(Streaming { exchange, upload, deadline })) => {
-            let Exchange { head, body, lease } = exchange;
+            let Exchange { head, body, lease, sink } = exchange;
             record.status = head.status;
+            if let Some(sink) = sink {
+                let is_websocket = upgrade.is_some_and(Upgrade::is_websocket);
+                let stay = phases.stay(&record, Kind::Tunnel);
+                let idle = phases.downstream.listener.tunnel_timeout;
+                let tunnel = Tunnel { body, sink, lease, record, is_websocket, stay, idle };
+                let (body, tunnel) = (Outbound::full(Bytes::new()), Some(Box::new(tunnel)));
+                return Response { head, body, close: false, tunnel };
+            }
             let deadline = deadline.map(|at| Box::pin(sleep_until(at)));
             let body = Outbound::stream(body, lease, upload, record, deadline);
-            return Response { head, body, close: false };
+            return Response { head, body, close: false, tunnel: None };
         }
         Ok(Answer::Ours(response, failure)) => (response, failure),
         Err(failure) => {
@@ -90,6 +103,8 @@ struct Phases<'a> {
     downstream: &'a Downstream,
     serving: &'a Rc<Serving>,
     caller: &'a Caller,
+    /// What the connection or stream is to become, if anything else.
+    upgrade: Option<&'a Upgrade>,
     /// Whether the client's way to us is encrypted; known for good once the request is read.
     secure: bool,
 }
@@ -193,27 +208,35 @@ impl<'a> Phases<'a> {
         headers::strip_overrides(&mut head.fields, &snapshot.routing_headers);
         headers::forward(&mut head.fields, &forwarding);
         entry.route.request_headers.apply(&mut head.fields);
+        let upload = self.upload(head, body, limit, settings);
+        let attempts = entry.route.attempts;
+        if self.upgrade.is_some() {
+            have_key(head);
+        }
+        let plan = attempt::Plan { attempts, target, host, upgrade: self.upgrade, caller: self.caller };
+        Ok(Step::Forward(entry, plan, upload))
+    }
+
+    /// The body on its way, with its limits.
+    fn upload(&self, head: &mut RequestHead, body: Inbound, limit: Option<u64>, settings: &Listener) -> Upload {
         let upload = if headers::expects_to_be_asked(head) {
             Upload::expecting(body, limit, settings.body_timeout, self.caller.interim.clone())
         } else {
             Upload::new(body, limit, settings.body_timeout)
         };
-        let upload = upload.filtering(|| {
+        upload.filtering(|| {
             let (serving, underscores) = (Rc::clone(self.serving), settings.underscores);
             Box::new(move |trailers| {
                 headers::strip_request_trailers(trailers, &serving.snapshot.routing_headers, underscores);
             })
-        });
-        let attempts = entry.route.attempts;
-        let plan = attempt::Plan { attempts, target, host, caller: self.caller };
-        Ok(Step::Forward(entry, plan, upload))
+        })
     }
 
     /// Answers without an upstream.
     fn answer(
         &self,
         route: &Route,
-        head: &RequestHead,
+        head: &mut RequestHead,
         authority: &Authority,
         pattern: Option<&PathPattern>,
     ) -> Result<Step<'a>, Failure> {
@@ -274,14 +297,25 @@ impl<'a> Phases<'a> {
         }
         let mut exchange = sent??;
         let head = &mut exchange.head;
-        if head.status.is_informational() {
+        if head.status.is_informational() && exchange.sink.is_none() {
             // A final response cannot be one; 101 without an upgrade asked for is a lie.
             record.broke_off(Cause::Protocol);
             return Err(Failure::UpstreamProtocol);
         }
-        record.release();
         let fields = &mut head.fields;
+        let chosen: Option<Box<[u8]>> = match (&exchange.sink, self.upgrade) {
+            (Some(_), Some(upgrade)) if upgrade.is_websocket() && !answers(fields, &record.head) => {
+                record.broke_off(Cause::Protocol);
+                return Err(Failure::UpstreamProtocol);
+            }
+            (Some(_), _) => fields.get(Known::Upgrade).map(Into::into),
+            _ => None,
+        };
+        record.release();
         headers::strip_hop_by_hop(fields);
+        if let Some(chosen) = chosen {
+            fields.append(Known::Upgrade, &chosen);
+        }
         if head.status == StatusCode::NO_CONTENT {
             // RFC 9110 §8.6: not even 0.
             fields.remove(Known::ContentLength);
@@ -294,6 +328,22 @@ impl<'a> Phases<'a> {
         // The upstream's version is between it and us: the client is answered in its own.
         head.version = Version::HTTP_11;
         Ok(Answer::Upstream(Streaming { exchange, upload, deadline }))
+    }
+
+    /// How long what becomes of this request may live on.
+    fn stay(&self, record: &Record, kind: Kind) -> Stay {
+        let snapshot = &self.serving.snapshot;
+        let plan = record.route.and_then(|route| snapshot.routes.get(route)).map(|entry| &entry.plan);
+        let cohort = match (plan, record.variant) {
+            (Some(Plan::Split { split, .. }), Some(variant)) => split
+                .split
+                .variants
+                .get(variant)
+                .map(|variant| (split.split.name.clone(), variant.name.clone())),
+            _ => None,
+        };
+        let drained = Some(self.downstream.drained.clone());
+        Stay::new(&self.worker.stays, self.worker.current(), drained, cohort, snapshot.generation, kind)
     }
 
     async fn send(
@@ -341,6 +391,19 @@ impl<'a> Phases<'a> {
         let sent = attempt(self.worker, self.serving, &arms[0], plan, body, record).await;
         sent.map_err(|failed| failed.failure)
     }
+}
+
+/// Gives a request for a tunnel by HTTP/2 the key that HTTP/1.1 asks for (RFC 8441 §5).
+fn have_key(head: &mut RequestHead) {
+    if head.version == Version::HTTP_2 && !head.fields.contains(WEBSOCKET_KEY) {
+        head.fields.append(WEBSOCKET_KEY, websocket::key(secret_bits()).as_bytes());
+    }
+}
+
+/// Whether the response's fields answer the key that the request has.
+fn answers(fields: &Fields, request: &RequestHead) -> bool {
+    let expected = request.fields.get(WEBSOCKET_KEY).map(websocket::accept);
+    fields.get("sec-websocket-accept") == expected.as_deref().map(str::as_bytes)
 }
 
 /// Seconds since the epoch.

@@ -3,8 +3,8 @@
 
 use http::{StatusCode, Version};
 
-use super::Outbound;
-use crate::upstream::Inbound;
+use super::{Outbound, Tunnel};
+use crate::upstream::{Inbound, Upgrade};
 use crate::wire::{Fields, RequestHead, ResponseHead};
 
 /// A request of a client.
@@ -14,6 +14,8 @@ pub struct Request {
     pub head: RequestHead,
     /// Its body.
     pub body: Inbound,
+    /// What its connection or stream is to become, if anything else.
+    pub upgrade: Option<Upgrade>,
 }
 
 /// A response for a client.
@@ -25,11 +27,18 @@ pub struct Response {
     pub body: Outbound,
     /// Whether a connection of HTTP/1 ends with it.
     pub close: bool,
+    /// What the connection or stream becomes behind it: the status is 101 then.
+    pub tunnel: Option<Box<Tunnel>>,
 }
 
 impl Response {
     /// A response of our own, without fields.
     pub fn new(status: StatusCode, body: Outbound) -> Self {
-        Self { head: ResponseHead::new(status, Version::HTTP_11, Fields::new()), body, close: false }
+        Self {
+            head: ResponseHead::new(status, Version::HTTP_11, Fields::new()),
+            body,
+            close: false,
+            tunnel: None,
+        }
     }
 }

@@ -5,7 +5,8 @@
 //! out), [`mod@handle`] (the phases), [`authority`] and [`view`] (the request as pure logic sees it), [`identify`] (what
 //! counts of it), [`underscores`] (header names that may pass for others), [`headers`], [`host`] (the host that the upstream is told), [`attempt`], [`cohort`] (what a response of a split tells),
 //! [`outbound`] (the response body on its way), [`record`] (what is counted and logged when it ends), [`failure`] (what
-//! goes wrong, who is to blame) and [`respond`] (answers of our own). How bytes come in and go out is `front`'s and
+//! goes wrong, who is to blame) and [`respond`] (answers of our own); [`tunnel`] (what is no longer HTTP) and [`stay`] (how
+//! long what lives on may do so). How bytes come in and go out is `front`'s and
 //! `upstream`'s.
 
 pub mod attempt;
@@ -21,6 +22,8 @@ pub mod outbound;
 pub mod peer;
 pub mod record;
 pub mod respond;
+pub mod stay;
+pub mod tunnel;
 pub mod underscores;
 pub mod view;
 pub mod worker;
@@ -29,4 +32,5 @@ pub use failure::Failure;
 pub use handle::handle;
 pub use message::{Request, Response};
 pub use outbound::{Outbound, OutboundError};
+pub use tunnel::Tunnel;
 pub use worker::{Downstream, Worker};

@@ -47,6 +47,8 @@ pub struct Record {
     pub status: StatusCode,
     /// The request's body, once it is on its way.
     pub upload: Option<Rc<UploadState>>,
+    /// Bytes sent on of what is no request body: those of a tunnel.
+    pub request_bytes: u64,
     /// Bytes of the response body sent on.
     pub response_bytes: u64,
     /// Whether an upstream holds this request in its count of active ones.
@@ -86,6 +88,7 @@ impl Record {
             upstream_duration: None,
             status: StatusCode::OK,
             upload: None,
+            request_bytes: 0,
             response_bytes: 0,
             active: None,
             noted: None,
@@ -115,6 +118,11 @@ impl Record {
         self.head.method == Method::HEAD
             || self.status == StatusCode::NO_CONTENT
             || self.status == StatusCode::NOT_MODIFIED
+    }
+
+    /// The snapshot that serves the request.
+    pub fn serving(&self) -> &Serving {
+        &self.serving
     }
 
     /// When the request began.
@@ -150,7 +158,7 @@ impl Record {
 
     fn finish(&mut self, failure: Option<Failure>) {
         self.closed = true;
-        let request_bytes = self.upload.as_ref().map_or(0, |upload| upload.bytes());
+        let request_bytes = self.request_bytes + self.upload.as_ref().map_or(0, |upload| upload.bytes());
         let mut whole = clock::now().saturating_duration_since(self.started);
         if whole.is_zero() {
             // Answered within one event: by ourselves.
@@ -163,7 +171,10 @@ impl Record {
             if self.active.is_some() {
                 let code = self.status.as_u16();
                 let (request, response) = (request_bytes, self.response_bytes);
-                self.metrics.request_finished(target, code, self.reason, whole, request, response);
+                // A tunnel lives as long as its peers like: what can be compared is how long its handshake took.
+                let is_tunnel = self.status == StatusCode::SWITCHING_PROTOCOLS;
+                let observed = self.upstream_duration.filter(|_| is_tunnel).unwrap_or(whole);
+                self.metrics.request_finished(target, code, self.reason, observed, request, response);
             } else {
                 self.metrics.answered(target, whole);
             }

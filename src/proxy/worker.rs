@@ -8,7 +8,9 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::peer::Peer;
+use super::stay::Stays;
 use crate::config::model;
+use crate::net::drain::Drained;
 use crate::state::{Current, Snapshot};
 use crate::telemetry;
 use crate::types::Generation;
@@ -22,6 +24,8 @@ pub struct Worker {
     pub metrics: Rc<telemetry::Worker>,
     view: RefCell<Rc<Serving>>,
     random: RefCell<fastrand::Rng>,
+    /// Those who live on.
+    pub stays: Rc<Stays>,
 }
 
 /// A snapshot and this worker's connections for it.
@@ -44,6 +48,8 @@ pub struct Downstream {
     pub peer: Peer,
     /// Whether the connection is encrypted.
     pub secure: bool,
+    /// When it is to end.
+    pub drained: Drained,
 }
 
 impl Worker {
@@ -56,7 +62,13 @@ impl Worker {
             .map(|upstream| Rc::new(Local::new(Arc::clone(upstream), Rc::clone(&metrics))))
             .collect();
         let view = RefCell::new(Rc::new(Serving { snapshot, upstreams }));
-        Self { current, metrics, view, random: RefCell::new(fastrand::Rng::new()) }
+        let random = RefCell::new(fastrand::Rng::new());
+        Self { current, metrics, view, random, stays: Rc::default() }
+    }
+
+    /// Where what serves stands.
+    pub fn current(&self) -> &Arc<Current> {
+        &self.current
     }
 
     /// What serves now. A request takes it once.
@@ -72,6 +84,9 @@ impl Worker {
     fn reconcile(&self) {
         let snapshot = self.current.load();
         let former = Rc::clone(&self.view.borrow());
+        for left in &snapshot.leaving {
+            self.stays.watch_until(left.window.by);
+        }
         let mut kept: HashMap<_, _> =
             former.upstreams.iter().map(|local| (Arc::as_ptr(local.shared()), local)).collect();
         let local = |upstream: &Arc<Upstream>| {

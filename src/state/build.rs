@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
+use tokio::time::Instant;
 
-use super::snapshot::{Arm, Plan, RouteEntry, RoutingHeaders, Snapshot, Varies};
+use super::snapshot::{Arm, Leaving, Plan, RouteEntry, RoutingHeaders, Snapshot, Varies};
 use crate::config::{Config, model};
 use crate::logic::condition::Source;
 use crate::logic::route::Table;
+use crate::net::drain::Window;
 use crate::telemetry::{AccessLog, AccessLogError, Metrics, Sink, Target, Weight};
 use crate::types::{Generation, UpstreamName};
 use crate::upstream::{Upstream, resolve};
@@ -40,8 +42,11 @@ pub async fn build(
         config.upstreams.keys().enumerate().map(|(index, name)| (name, index)).collect();
     let routes = config.routes.iter().map(|route| entry(&config, route, &places, metrics)).collect();
     let table = Table::new(config.routes.iter().map(|route| route.matches.clone()).collect());
+    let generation = former.map_or(Generation(1), |former| former.generation.next());
+    let leaving = former.map(|former| leaving(&config, former, generation)).unwrap_or_default();
     Ok(Snapshot {
-        generation: former.map_or(Generation(1), |former| former.generation.next()),
+        generation,
+        leaving,
         table,
         routes,
         upstreams,
@@ -121,6 +126,36 @@ fn entry(
         model::Action::Redirect(_) | model::Action::Respond(_) => Plan::Answer(target("", "", "")),
     };
     RouteEntry { route: Arc::clone(route), name, plan }
+}
+
+/// The variants that nobody gets any more though `former` gave them out, and those that are leaving since before.
+fn leaving(config: &Config, former: &Snapshot, since: Generation) -> Vec<Leaving> {
+    let mut leaving = Vec::new();
+    for split in &config.splits {
+        let Some(limit) = split.drain else { continue };
+        let pure = &split.split;
+        let Some(old) = former.config.splits.iter().find(|old| old.split.name == pure.name) else { continue };
+        for (index, variant) in old.split.variants.iter().enumerate() {
+            if pure.variant(variant.name.as_str()).is_some_and(|variant| pure.is_given_out(variant)) {
+                continue;
+            }
+            let before =
+                former.leaving.iter().find(|left| left.split == pure.name && left.variant == variant.name);
+            if let Some(before) = before {
+                leaving.push(before.clone());
+            } else if old.split.is_given_out(index) {
+                let now = Instant::now();
+                let window = Window { since: now, by: now + limit };
+                leaving.push(Leaving {
+                    split: pure.name.clone(),
+                    variant: variant.name.clone(),
+                    since,
+                    window,
+                });
+            }
+        }
+    }
+    leaving
 }
 
 /// The headers that a key, a condition or an override names, and those that only we may set.

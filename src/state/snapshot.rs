@@ -10,8 +10,9 @@ use http::HeaderName;
 use crate::config::{Config, model};
 use crate::logic::route::Table;
 use crate::logic::split::OverridePlace;
+use crate::net::drain::Window;
 use crate::telemetry::{AccessLog, TargetId};
-use crate::types::Generation;
+use crate::types::{Generation, SplitName, VariantName};
 use crate::upstream::Upstream;
 use crate::wire::Known;
 
@@ -32,6 +33,21 @@ pub struct Snapshot {
     pub routing_headers: RoutingHeaders,
     /// The access log, when it is on.
     pub access_log: Option<Arc<AccessLog>>,
+    /// The variants that were taken back and that nothing is to live on with.
+    pub leaving: Vec<Leaving>,
+}
+
+/// A variant that was taken back: nobody gets it any more, and its split says how long what lives on may do so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leaving {
+    /// Its split.
+    pub split: SplitName,
+    /// The variant.
+    pub variant: VariantName,
+    /// The first snapshot without it: what came by an older one has to go.
+    pub since: Generation,
+    /// When.
+    pub window: Window,
 }
 
 /// What happens on a route.

@@ -12,7 +12,7 @@ use http::{Method, StatusCode, Version};
 use tokio::time::Instant;
 
 use super::local::{Caller, Endpoint, SendError, SendErrorKind};
-use super::{Inbound, Outgoing, Upload, UploadState};
+use super::{Inbound, Outgoing, Sink, Upgrade, Upload, UploadState};
 use crate::net::{Coding, Link, Transfer, TransferError, clock};
 use crate::telemetry::{self, ConnectionEvent, UpstreamId};
 use crate::wire::framing::write_plainly;
@@ -55,6 +55,8 @@ pub(super) struct Sent {
     pub(super) connection: Connection,
     /// The request's body, where it is still on its way.
     pub(super) uploading: Option<Box<Uploading>>,
+    /// Where bytes go, where the connection is no longer HTTP.
+    pub(super) sink: Option<Sink>,
 }
 
 /// A request's body that is on its way while the response comes already.
@@ -163,6 +165,7 @@ pub(super) async fn send(
                 limit: endpoint.upstream.settings.response_timeout,
             },
             transfer: Some(Transfer::new(head, coding, (!is_bodiless).then_some(upload))),
+            upgrades: outgoing.upgrade.is_some(),
             sent: 0,
             has_answered: false,
             started: clock::now(),
@@ -170,6 +173,11 @@ pub(super) async fn send(
         match poll_fn(|cx| exchange.poll(cx)).await {
             Ok(head) => {
                 let uploading = exchange.transfer.take();
+                if let Some(upgrade) = outgoing.upgrade
+                    && head.status == StatusCode::SWITCHING_PROTOCOLS
+                {
+                    return switch(head, upgrade, connection, uploading.is_none());
+                }
                 return accept(head, &outgoing.head.method, connection, uploading);
             }
             // It had closed before it read the request: the next one, or a new one. What may have been read is sent
@@ -198,8 +206,13 @@ fn write_head(outgoing: &Outgoing<'_>, upload: &Upload) -> (Vec<u8>, Coding) {
         out.extend_from_slice(host.as_bytes());
         out.extend_from_slice(b"\r\n");
     }
+    // What we say of this hop alone (RFC 9110 §10.1.4, §7.8).
+    if let Some(upgrade) = outgoing.upgrade {
+        out.extend_from_slice(b"connection: upgrade\r\nupgrade: ");
+        out.extend_from_slice(upgrade.protocols());
+        out.extend_from_slice(b"\r\n");
+    }
     if head.fields.contains(Known::Te) {
-        // What we say of this hop alone (RFC 9110 §10.1.4).
         out.extend_from_slice(b"connection: te\r\n");
     }
     let mut coding = Coding::Plain;
@@ -240,7 +253,24 @@ fn accept(
     let link = Rc::clone(&connection.link);
     let body = Inbound::http1(&link, length);
     let uploading = uploading.map(|transfer| Box::new(Uploading { transfer, link }));
-    Ok(Sent { head, body, connection, uploading })
+    Ok(Sent { head, body, connection, uploading, sink: None })
+}
+
+/// The connection is no longer HTTP, if what was chosen was asked for and asked for to its end.
+fn switch(
+    head: ResponseHead,
+    upgrade: &Upgrade,
+    connection: Connection,
+    is_sent: bool,
+) -> Result<Sent, SendError> {
+    connection.cut();
+    if !is_sent || upgrade.chosen(&head.fields).is_none() {
+        let kind = SendErrorKind::Protocol("the endpoint chose a protocol that nobody asked for".into());
+        return Err(SendError { kind, unsent: None });
+    }
+    let link = Rc::clone(&connection.link);
+    let body = Inbound::http1(&link, Length::UntilClose);
+    Ok(Sent { head, body, connection, uploading: None, sink: Some(Sink::Http1(link)) })
 }
 
 /// Whom a request is from, as far as the exchange needs it.
@@ -256,6 +286,8 @@ struct Exchange<'a> {
     asked: Asking<'a>,
     /// `None` once the request is sent, or cannot be sent any more.
     transfer: Option<Transfer<Upload>>,
+    /// Whether another protocol was asked for.
+    upgrades: bool,
     sent: u64,
     has_answered: bool,
     started: Instant,
@@ -298,10 +330,12 @@ impl Exchange<'_> {
                 return Poll::Pending;
             }
             match link.parse(|bytes| ResponseHead::parse(&bytes[..bytes.len().min(MAX_RESPONSE_HEAD)])) {
-                Ok(Some(head)) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
+                Ok(Some(head)) if head.status == StatusCode::SWITCHING_PROTOCOLS && !self.upgrades => {
                     return protocol("nobody asked for another protocol".into());
                 }
-                Ok(Some(head)) if head.status.is_informational() => {
+                Ok(Some(head))
+                    if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS =>
+                {
                     self.has_answered = true;
                     interim += 1;
                     self.inform(head);

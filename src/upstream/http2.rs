@@ -14,16 +14,16 @@ use futures_util::future::select;
 use h2::client::{self, ResponseFuture, SendRequest};
 use h2::{Ping, Reason, SendStream};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, Request, Response, StatusCode, Uri, Version, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, header};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::connect::ConnectError;
 use super::local::{Endpoint, SendError, SendErrorKind, within};
-use super::{Inbound, Interim, Outgoing, Upload, UploadState};
+use super::{Inbound, Interim, Outgoing, Sink, Upload, UploadState};
 use crate::net::{Fill, Io, Source};
 use crate::telemetry::ConnectionEvent;
-use crate::wire::{Fields, ResponseHead};
+use crate::wire::{Fields, Known, ResponseHead, websocket};
 
 /// Connections per endpoint and worker; beyond them requests wait for a free stream.
 const MAX_CONNECTIONS: usize = 8;
@@ -198,17 +198,27 @@ impl Pool {
     }
 }
 
+/// A response, and what is left of its exchange.
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub(super) head: ResponseHead,
+    pub(super) body: Inbound,
+    pub(super) hold: Hold,
+    /// Where bytes go, where the stream is no longer HTTP.
+    pub(super) sink: Option<Sink>,
+}
+
 /// Sends `outgoing` with `body` on a stream and waits for the response's head.
 pub(super) async fn send(
     endpoint: &Rc<Endpoint>,
     outgoing: &Outgoing<'_>,
     body: Upload,
     interim: Option<&Interim>,
-) -> Result<(ResponseHead, Inbound, Hold), SendError> {
+) -> Result<Sent, SendError> {
     let upload = body.state();
     let limit = endpoint.upstream.settings.response_timeout;
     let unsent = |kind, body| SendError { kind, unsent: Some(body) };
-    let Ok(request) = request(outgoing) else { return Err(unsent(SendErrorKind::Host, body)) };
+    let Ok(mut request) = request(outgoing) else { return Err(unsent(SendErrorKind::Host, body)) };
     let (mut hold, mut sender) = loop {
         let (hold, reused) = match endpoint.http2.acquire(endpoint).await {
             Ok(acquired) => acquired,
@@ -222,12 +232,28 @@ pub(super) async fn send(
             Err(_) => return Err(unsent(SendErrorKind::Timeout, body)),
         }
     };
-    let end = body.is_empty();
+    // Other protocols have no name in HTTP/2, and an endpoint may ignore what is asked of it (RFC 9110 §7.8).
+    let upgrade = outgoing.upgrade.filter(|upgrade| upgrade.is_websocket() && body.is_empty());
+    if upgrade.is_some() && !sender.is_extended_connect_protocol_enabled() {
+        return Err(unsent(
+            SendErrorKind::Protocol("the endpoint takes no WebSocket over HTTP/2".into()),
+            body,
+        ));
+    }
+    if upgrade.is_some() {
+        request.headers_mut().remove(header::SEC_WEBSOCKET_KEY);
+        *request.method_mut() = Method::CONNECT;
+        request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+    }
+    let end = body.is_empty() && upgrade.is_none();
     let (response, stream) = match sender.send_request(request, end) {
         Ok(sent) => sent,
         Err(error) => return Err(SendError { kind: classify(error), unsent: None }),
     };
-    if !end {
+    let mut sink = None;
+    if upgrade.is_some() {
+        sink = Some(stream);
+    } else if !end {
         let (alive, dropped) = oneshot::channel();
         hold.upload = Some(alive);
         super::drive(async move {
@@ -240,11 +266,30 @@ pub(super) async fn send(
     match within(final_response(response, interim, upload), upload, limit).await {
         Ok(Ok(response)) => {
             let length = content_length(response.headers());
-            let head = head(&response);
-            Ok((head, Inbound::http2(response.into_body(), length), hold))
+            let mut head = head(&response);
+            if let Some(mut stream) = sink.take() {
+                if head.status.is_success() {
+                    switch(&mut head, outgoing);
+                    sink = Some(stream);
+                } else {
+                    // It stays a request, without a body.
+                    let _ = stream.send_data(Bytes::new(), true);
+                }
+            }
+            let body = Inbound::http2(response.into_body(), length.filter(|_| sink.is_none()));
+            Ok(Sent { head, body, hold, sink: sink.map(Sink::Http2) })
         }
         Ok(Err(error)) => Err(SendError { kind: classify(error), unsent: None }),
         Err(kind) => Err(SendError { kind, unsent: None }),
+    }
+}
+
+/// Makes of a response that took the tunnel the 101 that it is inside.
+fn switch(head: &mut ResponseHead, outgoing: &Outgoing<'_>) {
+    head.status = StatusCode::SWITCHING_PROTOCOLS;
+    head.fields.append(Known::Upgrade, b"websocket");
+    if let Some(key) = outgoing.head.fields.get("sec-websocket-key") {
+        head.fields.set("sec-websocket-accept", websocket::accept(key).as_bytes());
     }
 }
 

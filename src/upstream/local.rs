@@ -12,7 +12,7 @@ use http::HeaderValue;
 use tokio::time::Instant;
 
 use super::connect::{ConnectError, connect};
-use super::{Inbound, Interim, Outgoing, Resolved, Upload, Upstream, http1, http2};
+use super::{Inbound, Interim, Outgoing, Resolved, Sink, Upload, Upstream, http1, http2};
 use crate::config::model::Protocol;
 use crate::logic::balance::pick;
 use crate::net::{Alarm, Io};
@@ -67,6 +67,8 @@ pub struct Exchange {
     pub body: Inbound,
     /// Give it back when the body has ended well, drop it otherwise.
     pub lease: Lease,
+    /// Where bytes go, where the exchange is no longer HTTP: the head is that of a 101.
+    pub sink: Option<Sink>,
 }
 
 /// The hold on an endpoint (counted as a request in flight) and on a connection, or a stream of one.
@@ -232,22 +234,22 @@ impl Endpoint {
         caller: &Caller,
     ) -> Result<Exchange, SendError> {
         let mut lease = Lease::new(Rc::clone(self));
-        let (head, body) = match self.upstream.settings.protocol {
+        let (head, body, sink) = match self.upstream.settings.protocol {
             Protocol::Http1 => {
-                let http1::Sent { head, body, connection, uploading } =
+                let http1::Sent { head, body, connection, uploading, sink } =
                     http1::send(self, outgoing, body, caller).await?;
                 (lease.connection, lease.uploading) = (Some(connection), uploading);
-                (head, body)
+                (head, body, sink)
             }
             Protocol::Http2 => {
                 // In a box of its own: those who speak HTTP/1 need not carry it.
                 let sending = Box::pin(http2::send(self, outgoing, body, caller.interim.as_ref()));
-                let (head, body, stream) = sending.await?;
-                lease.stream = Some(stream);
-                (head, body)
+                let http2::Sent { head, body, hold, sink } = sending.await?;
+                lease.stream = Some(hold);
+                (head, body, sink)
             }
         };
-        Ok(Exchange { head, body, lease })
+        Ok(Exchange { head, body, lease, sink })
     }
 
     /// Connects to the endpoint within `limit`, and tells where that changes what is known of it.
@@ -372,7 +374,7 @@ mod tests {
                 let fields = Fields::from_iter([("host", "a")]);
                 let uri = Uri::from_static("/");
                 let head = RequestHead::new(Method::GET, &uri, Version::HTTP_11, fields);
-                let outgoing = Outgoing { head: &head, target: "/", host: None };
+                let outgoing = Outgoing { head: &head, target: "/", host: None, upgrade: None };
                 let body = Upload::new(Inbound::Empty, None, second);
                 let accepting = async {
                     let (mut peer, _) = listener.accept().await.unwrap();

@@ -5,7 +5,8 @@
 //!
 //! Reading order: [`Upstream`], [`resolve`] (names to addresses), [`local`] (a worker's view: pick and pools),
 //! [`connect`], [`outgoing`] (a request's head as an endpoint is to get it), [`http1`], [`http2`],
-//! [`inbound`] (bodies that stream in), [`interim`] (1xx responses), [`upload`] (the request body on its way; `expect` holds it back).
+//! [`inbound`] (bodies that stream in), [`interim`] (1xx responses), [`upload`] (the request body on its way; `expect` holds it back),
+//! [`tunnel`] (what is no longer HTTP).
 //! Which variant or route a request has is not known here.
 
 pub mod connect;
@@ -18,6 +19,7 @@ pub mod local;
 pub mod outgoing;
 mod reach;
 pub mod resolve;
+pub mod tunnel;
 pub mod upload;
 
 use std::net::SocketAddr;
@@ -35,6 +37,7 @@ pub use inbound::{Inbound, InboundError};
 pub use interim::Interim;
 pub use local::{Caller, Exchange, Local, SendError, SendErrorKind};
 pub use outgoing::Outgoing;
+pub use tunnel::{Sink, Upgrade};
 pub use upload::{Upload, UploadFailure, UploadState};
 
 /// Where to connect: a resolved address.

@@ -3,6 +3,7 @@
 
 use http::HeaderValue;
 
+use super::Upgrade;
 use crate::wire::{Known, RequestHead};
 
 /// A request's head on its way to an endpoint.
@@ -15,6 +16,8 @@ pub struct Outgoing<'a> {
     pub target: &'a str,
     /// The host: `None` where the fields hold it as it goes on, else they hold none.
     pub host: Option<&'a HeaderValue>,
+    /// What the connection is to become, if anything else.
+    pub upgrade: Option<&'a Upgrade>,
 }
 
 impl<'a> Outgoing<'a> {

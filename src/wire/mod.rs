@@ -3,7 +3,7 @@
 //!
 //! Reading order: [`known`] (the names that the proxy itself reads), [`fields`] (header fields of any protocol),
 //! [`request`] (with its `target`) and [`response`] (heads), `lines` (what both have in common), [`framing`] (where a
-//! body ends), [`chunked`]. What a message means is not known here; sockets are `net`'s.
+//! body ends), [`chunked`]; [`websocket`] (where its frames end). What a message means is not known here; sockets are `net`'s.
 
 pub mod chunked;
 pub mod fields;
@@ -13,6 +13,7 @@ mod lines;
 pub mod request;
 pub mod response;
 mod target;
+pub mod websocket;
 
 #[cfg(test)]
 mod tests;

@@ -28,4 +28,5 @@ mod routing;
 mod splitting;
 mod strictness;
 mod trust;
+mod tunnels;
 mod watch;

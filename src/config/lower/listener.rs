@@ -31,7 +31,8 @@ fn listener(cx: &mut Lower<'_, '_>, field: &Field<raw::Listener>) -> Option<List
     let name = cx.name(&raw.name, ListenerName::new);
     let trust = cx.networks(&raw.trust).map(|networks| (!raw.trust.is_absent()).then_some(networks));
     let timeouts = raw.timeouts.get().map(|timeouts| {
-        (cx.positive(&timeouts.header), cx.positive(&timeouts.idle), cx.positive(&timeouts.body))
+        let header = cx.positive(&timeouts.header);
+        (header, cx.positive(&timeouts.idle), cx.positive(&timeouts.body), cx.positive(&timeouts.tunnel))
     });
     let max_header = cx.size(&raw.max_header).filter(|size| {
         let fits = (LEAST_HEADER..=MOST_HEADER).contains(size);
@@ -44,7 +45,7 @@ fn listener(cx: &mut Lower<'_, '_>, field: &Field<raw::Listener>) -> Option<List
         }
         fits
     });
-    let (header, idle, body) = timeouts?;
+    let (header, idle, body, tunnel) = timeouts?;
     Some(Listener {
         name: name?,
         bind: bind?,
@@ -52,6 +53,7 @@ fn listener(cx: &mut Lower<'_, '_>, field: &Field<raw::Listener>) -> Option<List
         header_timeout: header?,
         idle_timeout: idle?,
         body_timeout: body?,
+        tunnel_timeout: tunnel?,
         max_header: max_header?,
         strict_host: *raw.strict_host.get()?,
         underscores: match raw.underscores.get()? {

@@ -37,6 +37,7 @@ fn split(cx: &mut Lower<'_, '_>, name: &Field<Text>, field: &Field<raw::Split>) 
     let layout = layout(cx, raw);
     let rules = rules(cx, raw, &names);
     let force = force(cx, raw);
+    let drain = if raw.drain.is_absent() { Some(None) } else { cx.positive(&raw.drain).map(Some) };
     let variant_header = cx.header_name(&raw.variant_header);
     let salt = raw.hash.get().and_then(|hash| Some(hash.xxh3.get()?.salt.get()?.0.clone()));
     let (variants, upstreams): (Vec<Variant>, Vec<UpstreamName>) = arms?.into_iter().unzip();
@@ -54,6 +55,7 @@ fn split(cx: &mut Lower<'_, '_>, name: &Field<Text>, field: &Field<raw::Split>) 
             None => Cache::Unset,
         },
         cookie_max_age,
+        drain: drain?,
         split: Split {
             name: name?,
             key: key?,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::super::field::{Field, Name, Period, Size, Text, section};
 
 presets! {
+    h_1: Period = "1h";
     s_10: Period = "10s";
     s_30: Period = "30s";
     s_75: Period = "75s";
@@ -68,4 +69,8 @@ pub(in crate::config) struct ListenerTimeouts {
     /// Between two parts of a request body.
     #[serde(default = "s_30")]
     pub(in crate::config) body: Field<Period>,
+    /// For anything to come through a tunnel, in one direction or the other: a WebSocket, or what else a connection was
+    /// upgraded to.
+    #[serde(default = "h_1")]
+    pub(in crate::config) tunnel: Field<Period>,
 }

@@ -51,6 +51,10 @@ pub(in crate::config) struct Split {
     /// What shared caches are told about the responses. By default nothing.
     #[serde(default)]
     pub(in crate::config) cache: Field<Cache>,
+    /// When a variant is taken back (nothing gives it out any more), how long what lives on with it may do so: tunnels
+    /// (WebSocket and the like) and responses that stream. By default to their end.
+    #[serde(default)]
+    pub(in crate::config) drain: Field<Period>,
 }
 
 /// What happens to a request without a unit key.

@@ -76,6 +76,17 @@ impl Split {
         self.variants.iter().position(|variant| variant.name.as_str() == name)
     }
 
+    /// Whether shares or a rule give this variant (an index) to anybody. An override may all the same.
+    pub fn is_given_out(&self, variant: usize) -> bool {
+        let has_share =
+            |layout: &Layout| layout.shares().get(variant).is_some_and(|share| *share != Share::NONE);
+        has_share(&self.layout)
+            || self.rules.iter().any(|rule| match &rule.then {
+                Then::Pin(pinned) => *pinned == variant,
+                Then::Weights(layout) => has_share(layout),
+            })
+    }
+
     /// The position of a unit key in this split.
     pub fn position(&self, key: &[u8]) -> Position {
         hash::position(&self.salt, key)

@@ -9,6 +9,7 @@ pub mod proxy;
 pub mod raw;
 pub mod stage;
 pub mod upstream;
+pub mod websocket;
 
 use std::future::Future;
 use std::time::{Duration, Instant};

@@ -1,0 +1,148 @@
+//! How tunnels end that nobody ends: when nothing comes, when the process drains, when their variant is taken back.
+
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_tungstenite::tungstenite::Message;
+
+use super::{BOTH, before, hear, protocol, say};
+use crate::support::raw::{Client, read_head};
+use crate::support::websocket::{Echo, connect};
+use crate::support::{PATIENCE, Proxy, until};
+
+#[tokio::test]
+async fn tunnel_that_stands_still_is_closed_and_one_that_moves_is_not() {
+    for (front, back) in BOTH {
+        let echo = Echo::start(back).await;
+        let proxy = Proxy::start_whole(&format!(
+            "workers: 1\nlisteners: [{{ bind: 127.0.0.1:0, timeouts: {{ tunnel: 1s }} }}]\n\
+             upstreams:\n  echo: {{ endpoints: ['{}'], protocol: {} }}\nroutes:\n  - {{ upstream: echo }}\n",
+            echo.address,
+            protocol(back)
+        ))
+        .await;
+        let (mut moving, _) = connect(proxy.address, front, "/", &[]).await.unwrap();
+        let (mut still, _) = connect(proxy.address, front, "/", &[]).await.unwrap();
+        let ended = tokio::spawn(async move { still.next().await });
+        let started = Instant::now();
+        while !ended.is_finished() {
+            assert!(started.elapsed() < PATIENCE);
+            say(&mut moving, Message::text("a")).await;
+            assert_eq!(hear(&mut moving).await, Message::text("a"));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(!matches!(ended.await.unwrap(), Some(Ok(_))));
+        say(&mut moving, Message::text("b")).await;
+        assert_eq!(hear(&mut moving).await, Message::text("b"));
+        assert_eq!(proxy.metric("weir_errors_total", &["code=\"tunnel_idle\""]).await, 1.0);
+    }
+}
+
+#[tokio::test]
+async fn draining_closes_websockets_with_service_restart() {
+    for (front, back) in BOTH {
+        let echo = Echo::start(back).await;
+        let proxy = before(&echo, back).await;
+        let (mut socket, _) = connect(proxy.address, front, "/", &[]).await.unwrap();
+        say(&mut socket, Message::text("before")).await;
+        hear(&mut socket).await;
+        let draining = tokio::spawn(proxy.app.shutdown(Duration::from_secs(6)));
+        let Message::Close(Some(frame)) = hear(&mut socket).await else { panic!("it is closed in order") };
+        assert_eq!(u16::from(frame.code), 1012, "{front} {back}");
+        // The client says that it has heard.
+        assert!(!matches!(socket.next().await, Some(Ok(_))));
+        assert!(draining.await.unwrap(), "all was finished in time");
+        until("the endpoint is told", || async {
+            let ends = echo.ends.lock().unwrap();
+            let frame = ends.first()?.clone().unwrap_or_else(|| panic!("no close frame: {front} {back}"));
+            assert_eq!(u16::from(frame.code), 1001);
+            Some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn close_of_a_drain_waits_for_the_end_of_the_frame_that_is_under_way() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = Proxy::start_whole(&format!(
+        "workers: 1\nlisteners: [{{ bind: 127.0.0.1:0 }}]\nupstreams:\n  one: {{ endpoints: ['{}'] }}\n\
+         routes:\n  - {{ upstream: one }}\n",
+        listener.local_addr().unwrap()
+    ))
+    .await;
+    let mut client = Client::connect(proxy.address).await;
+    client
+        .send(
+            "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+             sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        )
+        .await;
+    let (mut endpoint, _) = listener.accept().await.unwrap();
+    read_head(&mut endpoint).await.unwrap();
+    let switch = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+                  sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+    endpoint.write_all(switch.as_bytes()).await.unwrap();
+    client.read_until("\r\n\r\n").await;
+    // A frame of ten bytes, of which four have come, and the client's own of which the head has.
+    endpoint.write_all(&[0x82, 10, b'a', b'b', b'c', b'd']).await.unwrap();
+    client.send([0x82, 0x83, 0, 0, 0, 0]).await;
+    client.read_until("abcd").await;
+    let mut head = [0; 6];
+    endpoint.read_exact(&mut head).await.unwrap();
+    let address = proxy.address;
+    let draining = tokio::spawn(proxy.app.shutdown(Duration::from_secs(5)));
+    until("it drains", || async { tokio::net::TcpStream::connect(address).await.err() }).await;
+    endpoint.write_all(b"efghij").await.unwrap();
+    client.send(b"xyz").await;
+    let mut rest = Vec::new();
+    tokio::time::timeout(PATIENCE, client.0.read_to_end(&mut rest)).await.unwrap().unwrap();
+    assert_eq!(rest, b"efghij\x88\x02\x03\xf4");
+    let mut up = Vec::new();
+    endpoint.read_to_end(&mut up).await.unwrap();
+    let [b'x', b'y', b'z', 0x88, 0x82, a, b, _, _, first, second] = up[..] else { panic!("{up:?}") };
+    assert_eq!(u16::from_be_bytes([first ^ a, second ^ b]), 1001);
+    drop((client, endpoint));
+    assert!(draining.await.unwrap());
+}
+
+#[tokio::test]
+async fn variant_that_is_taken_back_closes_its_websockets_by_the_deadline_and_no_others() {
+    let (blue, green) = (Echo::start(false).await, Echo::start(false).await);
+    let text = |weight: &str| {
+        format!(
+            "workers: 1\nlisteners: [{{ bind: 127.0.0.1:0 }}]\n\
+             upstreams:\n  blue: {{ endpoints: ['{}'] }}\n  green: {{ endpoints: ['{}'] }}\n\
+             splits:\n  main:\n    key: [header:x-user-id]\n    drain: 2s\n    \
+             variants: [{{ name: blue }}, {{ name: green, weight: {weight} }}]\n\
+             routes:\n  - {{ split: main }}\n",
+            blue.address, green.address
+        )
+    };
+    let proxy = Proxy::start_whole(&text("50%")).await;
+    let (mut blues, mut greens) = (Vec::new(), Vec::new());
+    for user in 0..40 {
+        let of_green = green.seen.lock().unwrap().len();
+        let user = user.to_string();
+        let (socket, _) =
+            connect(proxy.address, user.len() == 1, "/", &[("x-user-id", &user)]).await.unwrap();
+        let list = if green.seen.lock().unwrap().len() > of_green { &mut greens } else { &mut blues };
+        list.push(socket);
+    }
+    assert!(blues.len() > 5 && greens.len() > 5, "{} {}", blues.len(), greens.len());
+    proxy.replace(&text("0.5%")).await;
+    for socket in greens.iter_mut().chain(&mut blues) {
+        say(socket, Message::text("still here")).await;
+        assert_eq!(hear(socket).await, Message::text("still here"), "a change of weights ends nothing");
+    }
+    proxy.replace(&text("0%")).await;
+    for mut socket in greens {
+        let Message::Close(Some(frame)) = hear(&mut socket).await else { panic!("it is closed in order") };
+        assert_eq!(u16::from(frame.code), 1012);
+    }
+    for mut socket in blues {
+        say(&mut socket, Message::text("still here")).await;
+        assert_eq!(hear(&mut socket).await, Message::text("still here"));
+    }
+}
