@@ -14,7 +14,7 @@ mod worker;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use std::{env, io, thread};
 
 use tokio::sync::Notify;
@@ -133,7 +133,7 @@ impl Watcher {
     /// of the change returned last is over, and what was written during that load is told anew even if it was
     /// undone meanwhile. Changes that wait for a slow caller become one.
     pub async fn changed(&mut self) -> Change {
-        self.outbox.loaded();
+        self.outbox.loaded(now());
         loop {
             if let Some(change) = self.outbox.take() {
                 return change;
@@ -165,10 +165,21 @@ struct Outbox {
     ready: Notify,
 }
 
+/// How late an event may be heard of on a busy machine. One that seems to belong to a load and does not costs a load of
+/// what is known already.
+const LAG: Duration = Duration::from_millis(200);
+
+#[expect(clippy::disallowed_methods, reason = "events are told by the clock")]
+fn now() -> Instant {
+    Instant::now()
+}
+
 #[derive(Debug, Default)]
 struct Slot {
     change: Option<Change>,
     loading: bool,
+    /// When the last load ended.
+    loaded_at: Option<Instant>,
 }
 
 impl Outbox {
@@ -185,10 +196,10 @@ impl Outbox {
         self.ready.notify_one();
     }
 
-    /// Whether a change was put whose load is not known to be over.
-    fn is_out(&self) -> bool {
+    /// Whether a change was put whose load is not known to be over, or was not when what is heard of now was done.
+    fn is_out(&self, now: Instant) -> bool {
         let slot = self.slot();
-        slot.loading || slot.change.is_some()
+        slot.loading || slot.change.is_some() || slot.loaded_at.is_some_and(|at| now < at + LAG)
     }
 
     fn take(&self) -> Option<Change> {
@@ -198,8 +209,11 @@ impl Outbox {
         change
     }
 
-    fn loaded(&self) {
-        self.slot().loading = false;
+    fn loaded(&self, now: Instant) {
+        let mut slot = self.slot();
+        if std::mem::take(&mut slot.loading) {
+            slot.loaded_at = Some(now);
+        }
     }
 
     fn slot(&self) -> MutexGuard<'_, Slot> {
@@ -229,14 +243,16 @@ mod tests {
     #[test]
     fn a_change_is_out_until_its_load_is_over() {
         let outbox = Outbox::default();
-        assert!(!outbox.is_out());
+        let now = now();
+        assert!(!outbox.is_out(now));
         outbox.put(change("a", 1));
-        outbox.loaded();
-        assert!(outbox.is_out(), "not fetched");
+        outbox.loaded(now);
+        assert!(outbox.is_out(now), "not fetched");
         outbox.take();
-        assert!(outbox.is_out(), "being loaded");
-        outbox.loaded();
-        assert!(!outbox.is_out());
+        assert!(outbox.is_out(now), "being loaded");
+        outbox.loaded(now);
+        assert!(outbox.is_out(now), "an event of before may be heard of late");
+        assert!(!outbox.is_out(now + LAG));
     }
 
     #[test]

@@ -218,7 +218,13 @@ impl<'a> Phases<'a> {
     }
 
     /// The body on its way, with its limits.
-    fn upload(&self, head: &mut RequestHead, body: Inbound, limit: Option<u64>, settings: &Listener) -> Upload {
+    fn upload(
+        &self,
+        head: &mut RequestHead,
+        body: Inbound,
+        limit: Option<u64>,
+        settings: &Listener,
+    ) -> Upload {
         let upload = if headers::expects_to_be_asked(head) {
             Upload::expecting(body, limit, settings.body_timeout, self.caller.interim.clone())
         } else {

@@ -152,7 +152,7 @@ impl Worker {
     }
 
     fn mark(&mut self, mark: Mark, now: Instant) {
-        self.written_while_out |= !matches!(mark, Mark::Touched | Mark::Closed(_)) && self.outbox.is_out();
+        self.written_while_out |= !matches!(mark, Mark::Touched | Mark::Closed(_)) && self.outbox.is_out(now);
         match mark {
             Mark::Touched => self.settle.completed(now),
             Mark::Closed(path) => self.settle.closed(&path, now),
