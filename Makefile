@@ -11,7 +11,7 @@ FUZZ := .tools/cargo-fuzz-$(FUZZ_VERSION)/bin/cargo-fuzz
 
 # How long each fuzz target runs, and where what they find is kept between runs.
 FUZZ_SECONDS ?= 10
-FUZZ_TARGETS := http1_request http1_split http1_response chunked
+FUZZ_TARGETS := http1_request http1_split http1_response chunked proxy_header
 FUZZ_CORPUS := target/fuzz-corpus
 
 # The load of the benchmarks is a crate of its own, and is checked like this one.
@@ -70,7 +70,7 @@ fuzz: $(FUZZ) ## fuzz the parsers, each for FUZZ_SECONDS
 			--target-dir target/fuzz-tools --example corpus -- \
 			unpack tests/corpus/fuzz/$$target.txt $(FUZZ_CORPUS)/$$target; \
 		cargo +nightly fuzz run --fuzz-dir tests/fuzz --target-dir target/fuzz --sanitizer none \
-			$$target $(FUZZ_CORPUS)/$$target -- -dict=tests/fuzz/http1.dict -max_len=1024 -timeout=10 \
+			$$target $(FUZZ_CORPUS)/$$target -- -dict=tests/fuzz/wire.dict -max_len=1024 -timeout=10 \
 			-max_total_time=$(FUZZ_SECONDS) -artifact_prefix=target/ -print_final_stats=1; \
 	done
 

@@ -1,15 +1,18 @@
 //! HTTP/1 messages as bytes and back, without sockets or clocks: heads whose fields stay where they were read, where a
-//! body ends, and chunks. RFC 9112 to the letter: what two parsers could read differently is refused, never guessed.
+//! body ends, and chunks; and the PROXY protocol. To the letter of RFC 9112 and of that protocol's specification: what two
+//! parsers could read differently is refused, never guessed.
 //!
 //! Reading order: [`known`] (the names that the proxy itself reads), [`fields`] (header fields of any protocol),
 //! [`request`] (with its `target`) and [`response`] (heads), `lines` (what both have in common), [`framing`] (where a
-//! body ends), [`chunked`]; [`websocket`] (where its frames end). What a message means is not known here; sockets are `net`'s.
+//! body ends), [`chunked`]; [`websocket`] (where its frames end); [`proxy_protocol`] (whose connection it is). What a
+//! message means is not known here; sockets are `net`'s.
 
 pub mod chunked;
 pub mod fields;
 pub mod framing;
 pub mod known;
 mod lines;
+pub mod proxy_protocol;
 pub mod request;
 pub mod response;
 mod target;

@@ -96,6 +96,7 @@ fn inputs_that_the_fuzzer_found_pass_its_checks() {
                     reading::check_response_is_kept(input);
                 }
                 "chunked" => reading::check_chunks_with_cuts(input),
+                "proxy_header" => reading::check_proxy_header(input),
                 other => panic!("{other} is no target"),
             }
         }

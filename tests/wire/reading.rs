@@ -4,6 +4,7 @@
 use http::{HeaderMap, Method, StatusCode, Version};
 
 use super::grammar;
+use crate::wire::proxy_protocol::{self, Parsed};
 use crate::wire::{Chunked, Fields, FramingError, HeadError, Length, RequestHead, ResponseHead};
 
 /// How reading ended.
@@ -227,4 +228,33 @@ pub fn check_chunks_with_cuts(input: &[u8]) {
     let (cuts, body) = rest.split_at(usize::from(count % 8).min(rest.len()));
     let cuts: Vec<_> = cuts.iter().map(|cut| usize::from(*cut)).collect();
     check_chunks(body, &cuts);
+}
+
+/// Checks that a PROXY header is found whole or not at all, whatever part of `bytes` has come, that the verdict is the
+/// same, and that what it announces is the same after it was written and read.
+pub fn check_proxy_header(bytes: &[u8]) {
+    let whole = proxy_protocol::parse(bytes);
+    for cut in 0..bytes.len() {
+        match (proxy_protocol::parse(&bytes[..cut]), whole) {
+            (Ok(Parsed::Incomplete(needed)), Ok(Parsed::Whole(header))) => {
+                assert!(
+                    needed > 0 && cut + needed <= header.length,
+                    "cut at {cut}: {}",
+                    bytes.escape_ascii()
+                );
+            }
+            (Ok(Parsed::Incomplete(needed)), _) => assert!(needed > 0, "cut at {cut}"),
+            (Ok(Parsed::Whole(header)), _) => {
+                assert_eq!(whole, Ok(Parsed::Whole(header)), "cut at {cut}: {}", bytes.escape_ascii());
+                assert!(header.length <= cut, "cut at {cut}: {}", bytes.escape_ascii());
+            }
+            (Err(error), _) => assert_eq!(whole, Err(error), "cut at {cut}: {}", bytes.escape_ascii()),
+        }
+    }
+    if let Ok(Parsed::Whole(header)) = whole {
+        assert!(header.length <= bytes.len());
+        let written = proxy_protocol::header(header.addresses.as_ref());
+        let again = Parsed::Whole(proxy_protocol::Header { length: written.len(), ..header });
+        assert_eq!(proxy_protocol::parse(&written), Ok(again), "{}", bytes.escape_ascii());
+    }
 }

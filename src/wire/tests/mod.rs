@@ -6,6 +6,7 @@ mod edits;
 mod fields;
 mod framing;
 mod properties;
+mod proxy_protocol;
 mod requests;
 mod responses;
 mod targets;
