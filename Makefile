@@ -1,7 +1,7 @@
 # The commands of the house; `make` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt clippy doc deny tidy release bench bench-peers fuzz advisories
+.PHONY: help demo test peers check fmt clippy doc deny tidy release bench bench-peers fuzz advisories
 
 # Pinned, so that a check means the same everywhere; in a folder by version, so that a new one is fetched.
 DENY_VERSION := 0.20.2
@@ -14,6 +14,9 @@ FUZZ_SECONDS ?= 10
 FUZZ_TARGETS := http1_request http1_split http1_response chunked proxy_header
 FUZZ_CORPUS := target/fuzz-corpus
 
+# What tests talk to beside Rust's own, as PACKAGE:PROGRAM.
+PEERS := haproxy:haproxy
+
 # The load of the benchmarks is a crate of its own, and is checked like this one.
 LOAD := benches/peers/load/Cargo.toml
 LOAD_TARGET := $(or $(CARGO_TARGET_DIR),target)/peers
@@ -25,10 +28,13 @@ demo: ## three small upstreams, a proxy, a load and a live view
 	cargo run --release --locked -- demo
 
 # Benchmarks have a main of their own and are no tests, so the targets are named.
-test: ## run every test
+test: peers ## run every test
 	cargo test --locked --lib --bins --tests
 	cargo test --locked --doc
 	cargo test --locked --manifest-path $(LOAD) --target-dir $(LOAD_TARGET)
+
+peers: ## install what tests talk to, where it is missing
+	@.ci/peers $(PEERS)
 
 check: fmt clippy doc deny tidy ## everything but the tests: format, lints, docs, licences, floors
 

@@ -138,7 +138,14 @@ impl Proxy {
         Self {
             worker,
             serving,
-            downstream: Downstream { listener, id, peer, secure: false, drained: Drain::new().1 },
+            downstream: Downstream {
+                listener,
+                id,
+                peer,
+                client: None,
+                secure: false,
+                drained: Drain::new().1,
+            },
             requests: (0..USERS).map(|user| request(user).into_bytes()).collect(),
             turn: Cell::new(0),
         }

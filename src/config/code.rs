@@ -84,6 +84,7 @@ codes! {
     UnusedUpstream "unused-upstream" "no route and no split leads to an upstream";
     UnusedSplit "unused-split" "no route leads to a split";
     UntrustedHeaders "untrusted-headers" "everybody's identity headers count on a listener";
+    OpenProxyHeader "open-proxy-header" "everybody may say whose connection a listener gets";
     UnderscoredHeader "underscored-header" "a header is read that no listener lets in";
     MovingAttribute "moving-attribute" "an attribute may change, which moves the unit";
 }

@@ -45,6 +45,8 @@ pub struct Listener {
     pub name: ListenerName,
     /// Its address.
     pub bind: BindAddress,
+    /// Whether connections begin with a PROXY header, from peers in `trust` where that is set.
+    pub proxy_protocol: bool,
     /// Whose identity and forwarding headers count. `None`: identity headers of everybody, forwarding headers of nobody.
     pub trust: Option<IpSet>,
     /// How long a request head may take, from its first byte (a new connection's: from its acceptance).
@@ -116,6 +118,8 @@ pub struct Upstream {
     pub endpoints: Vec<EndpointAddress>,
     /// What is spoken to them.
     pub protocol: Protocol,
+    /// Whether connections begin with a PROXY header that names the client; each is for one client only then.
+    pub proxy_protocol: bool,
     /// How requests are spread.
     pub balance: Policy,
     /// How long a connect may take.

@@ -21,6 +21,8 @@ use crate::proxy::peer::Peer;
 use crate::proxy::{Downstream, Worker};
 use crate::telemetry::{DownstreamEvent, ListenerId};
 use crate::types::BindAddress;
+use crate::upstream::Client;
+use crate::wire::proxy_protocol::Addresses;
 
 /// How long an accept loop rests after an error that will not go away at once (out of files, say).
 const REST: Duration = Duration::from_millis(50);
@@ -138,7 +140,7 @@ async fn accept(worker: Rc<Worker>, accepting: Rc<Accepting>, listening: Listeni
             () = end.as_mut() => break,
         };
         match accepted {
-            Ok((io, peer)) => serve(&worker, &accepting, io, peer, &drained),
+            Ok((io, addresses)) => serve(&worker, &accepting, io, addresses, &drained),
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 warn!(listener = %accepting.settings.borrow().name, %error, "accepting rests");
@@ -152,18 +154,27 @@ async fn accept(worker: Rc<Worker>, accepting: Rc<Accepting>, listening: Listeni
     // Who was let in by the kernel before the socket closes is served.
     while let Some(accepted) = unconstrained(listening.accept()).now_or_never() {
         match accepted {
-            Ok((io, peer)) => serve(&worker, &accepting, io, peer, &drained),
+            Ok((io, addresses)) => serve(&worker, &accepting, io, addresses, &drained),
             Err(error) if is_of_one_connection(&error) => {}
             Err(_) => break,
         }
     }
 }
 
-fn serve(worker: &Rc<Worker>, accepting: &Rc<Accepting>, io: Io, peer: IpAddr, drained: &Drained) {
+fn serve(
+    worker: &Rc<Worker>,
+    accepting: &Rc<Accepting>,
+    io: Io,
+    addresses: Option<Addresses>,
+    drained: &Drained,
+) {
     let listener = Arc::clone(&accepting.settings.borrow());
     let id = accepting.id;
+    let local = IpAddr::from(Ipv4Addr::LOCALHOST);
+    let peer = Peer::new(addresses.map_or(local, |addresses| addresses.source().ip()));
+    let client = addresses.map(|addresses| Rc::new(Client::new(addresses)));
     let (worker, drained) = (Rc::clone(worker), drained.clone());
-    let downstream = Downstream { listener, id, peer: Peer::new(peer), secure: false, drained };
+    let downstream = Downstream { listener, id, peer, client, secure: false, drained };
     let open = Open::new(&worker, id);
     spawn(async move {
         connection::serve(&worker, io, downstream).await;
@@ -199,16 +210,18 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 impl Listening {
-    async fn accept(&self) -> io::Result<(Io, IpAddr)> {
+    /// The next connection; that of a Unix socket has no addresses.
+    async fn accept(&self) -> io::Result<(Io, Option<Addresses>)> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer): (TcpStream, _) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok((Io::from(stream), peer.ip().to_canonical()))
+                let addresses = Addresses::new(peer, stream.local_addr()?);
+                Ok((Io::from(stream), Some(addresses)))
             }
             Self::Unix(listener) => {
                 let (stream, _): (UnixStream, _) = listener.accept().await?;
-                Ok((Io::from(stream), Ipv4Addr::LOCALHOST.into()))
+                Ok((Io::from(stream), None))
             }
         }
     }

@@ -1,4 +1,4 @@
-//! A connection from its first byte to its last: HTTP/1 until it says that it speaks HTTP/2 (RFC 9113 §3.4).
+//! A connection from its first byte to its last: behind a PROXY header, where one is required, HTTP/1 until it says that it speaks HTTP/2 (RFC 9113 §3.4).
 
 use std::io;
 use std::pin::Pin;
@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::{http1, http2};
+use super::{http1, http2, proxy_header};
 use crate::net::{Buffer, Io, Link};
 use crate::proxy::{Downstream, Worker};
 
@@ -25,9 +25,16 @@ pub(super) enum Ended {
 }
 
 /// Serves a connection until it ends or drains.
-pub(super) async fn serve(worker: &Rc<Worker>, io: Io, downstream: Downstream) {
+pub(super) async fn serve(worker: &Rc<Worker>, io: Io, mut downstream: Downstream) {
+    let accepted = Instant::now();
+    // Before all else, even TLS: what comes behind the header is the client's.
+    if downstream.listener.proxy_protocol
+        && !Box::pin(proxy_header::settle(worker, io.socket(), &mut downstream, accepted)).await
+    {
+        return;
+    }
     let link = Rc::new(Link::new(io));
-    let ended = http1::serve(worker, &link, &downstream, Instant::now()).await;
+    let ended = http1::serve(worker, &link, &downstream, accepted).await;
     if ended == Ended::Http2
         && let Ok(link) = Rc::try_unwrap(link)
     {

@@ -67,7 +67,11 @@ pub(super) async fn serve(
         worker,
         link,
         downstream,
-        caller: Caller { interim: Some(Interim::default()), ..Caller::default() },
+        caller: Caller {
+            interim: Some(Interim::default()),
+            client: downstream.client.clone(),
+            ..Caller::default()
+        },
         closed_since: Cell::new(None),
         gone: RefCell::default(),
     };

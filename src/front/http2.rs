@@ -136,7 +136,8 @@ async fn serve_stream(
         worker.metrics.error(failure.code(), failure.blame());
         return answer(&mut respond, respond::failure(failure), false).await;
     };
-    let caller = Caller { interim: Some(Interim::default()), ..Caller::default() };
+    let caller =
+        Caller { interim: Some(Interim::default()), client: downstream.client.clone(), ..Caller::default() };
     let early = caller.interim.clone().unwrap_or_default();
     let mut response = {
         let mut handling = pin!(handle(worker, downstream, request, &caller));

@@ -2,8 +2,8 @@
 //! become bytes; what a request means is not known here.
 //!
 //! Reading order: [`bind`] (sockets, and the refusal to share an address with another process), [`accept`] (a worker's
-//! accept loops), [`connection`] (which protocol it is), [`http1`] and [`http2`] (and `complete`, `date`). The
-//! orderly end is [`crate::net::drain`]'s.
+//! accept loops), [`connection`] (which protocol it is), `proxy_header` (whose it is, where a balancer says so), [`http1`]
+//! and [`http2`] (and `complete`, `date`). The orderly end is [`crate::net::drain`]'s.
 
 pub mod accept;
 pub mod bind;
@@ -12,6 +12,7 @@ pub mod connection;
 mod date;
 pub mod http1;
 pub mod http2;
+mod proxy_header;
 
 pub use accept::{Acceptor, Command};
 pub use bind::{BindError, Socket};

@@ -58,6 +58,18 @@ impl Socket {
         })
     }
 
+    /// Looks at what is there, which stays to be read; 0 is the end. Whoever waits after it without having read all that
+    /// was seen is not woken for it again.
+    ///
+    /// # Errors
+    /// As of [`Socket::read`].
+    pub fn peek(&self, into: &mut [u8]) -> io::Result<usize> {
+        each!(self, stream => stream.try_io(Interest::READABLE, || {
+            let (seen, _) = rustix::net::recv(stream, into, RecvFlags::PEEK)?;
+            Ok(seen)
+        }))
+    }
+
     /// Writes what can be taken now.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use crate::net::drain::Drained;
 use crate::state::{Current, Snapshot};
 use crate::telemetry;
 use crate::types::Generation;
-use crate::upstream::{Local, Upstream};
+use crate::upstream::{Client, Local, Upstream};
 
 /// What one worker thread owns.
 #[derive(Debug)]
@@ -44,8 +44,10 @@ pub struct Downstream {
     pub listener: Arc<model::Listener>,
     /// The listener's label.
     pub id: telemetry::ListenerId,
-    /// Who is connected; a Unix socket counts as loopback.
+    /// Who is connected, or whom a PROXY header names; a Unix socket counts as loopback.
     pub peer: Peer,
+    /// Whence and whereto the connection was made, or is announced to have been; `None` where it has no addresses.
+    pub client: Option<Rc<Client>>,
     /// Whether the connection is encrypted.
     pub secure: bool,
     /// When it is to end.

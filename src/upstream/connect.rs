@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::Address;
@@ -19,20 +20,28 @@ pub enum ConnectError {
     Io(#[source] io::Error),
 }
 
-/// Connects to `address` within `limit`.
+/// Connects to `address` and sends the `greeting`, where there is one, within `limit`.
 ///
 /// # Errors
-/// [`ConnectError`]; no byte was sent then.
-pub async fn connect(address: &Address, limit: Duration) -> Result<Io, ConnectError> {
+/// [`ConnectError`]; no byte was sent then, but of the greeting.
+pub async fn connect(
+    address: &Address,
+    greeting: Option<&[u8]>,
+    limit: Duration,
+) -> Result<Io, ConnectError> {
     let connecting = async {
-        match address {
+        let mut io = match address {
             Address::Tcp(address) => {
                 let stream = TcpStream::connect(address).await?;
                 stream.set_nodelay(true)?;
-                Ok(Io::from(stream))
+                Io::from(stream)
             }
-            Address::Unix(path) => UnixStream::connect(path).await.map(Io::from),
+            Address::Unix(path) => Io::from(UnixStream::connect(path).await?),
+        };
+        if let Some(greeting) = greeting {
+            io.write_all(greeting).await?;
         }
+        Ok(io)
     };
     match tokio::time::timeout(limit, connecting).await {
         Ok(made) => made.map_err(ConnectError::Io),

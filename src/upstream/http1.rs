@@ -138,22 +138,25 @@ impl Pool {
 /// Sends a request over an idle or a new connection and waits for the response's head.
 pub(super) async fn send(
     endpoint: &Rc<Endpoint>,
+    pool: &Pool,
     outgoing: &Outgoing<'_>,
     mut upload: Upload,
     caller: &Caller,
 ) -> Result<Sent, SendError> {
     let mut was_sent = false;
     loop {
-        let (connection, is_reused) = match endpoint.http1.take() {
+        let (connection, is_reused) = match pool.take() {
             Some(connection) => (connection, true),
             // In a box of its own: seldom needed, and larger than all the rest.
-            None => match Box::pin(endpoint.connect(endpoint.upstream.settings.connect_timeout)).await {
-                Ok(io) => (Connection::new(Rc::new(Link::new(io)), endpoint), false),
-                Err(error) => {
-                    let unsent = Some(upload).filter(|_| !was_sent);
-                    return Err(SendError { kind: error.into(), unsent });
+            None => {
+                match Box::pin(endpoint.connect(endpoint.upstream.settings.connect_timeout, caller)).await {
+                    Ok(io) => (Connection::new(Rc::new(Link::new(io)), endpoint), false),
+                    Err(error) => {
+                        let unsent = Some(upload).filter(|_| !was_sent);
+                        return Err(SendError { kind: error.into(), unsent });
+                    }
                 }
-            },
+            }
         };
         let is_bodiless = upload.is_empty();
         let (head, coding) = write_head(outgoing, &upload);

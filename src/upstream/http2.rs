@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::connect::ConnectError;
-use super::local::{Endpoint, SendError, SendErrorKind, within};
+use super::local::{Caller, Endpoint, SendError, SendErrorKind, within};
 use super::{Inbound, Interim, Outgoing, Sink, Upload, UploadState};
 use crate::net::{Fill, Io, Source};
 use crate::telemetry::ConnectionEvent;
@@ -135,7 +135,7 @@ impl Pool {
     }
 
     /// A stream on a connection, and whether the connection was there before.
-    async fn acquire(&self, endpoint: &Rc<Endpoint>) -> Result<(Hold, bool), SendErrorKind> {
+    async fn acquire(&self, endpoint: &Rc<Endpoint>, caller: &Caller) -> Result<(Hold, bool), SendErrorKind> {
         if let Some(hold) = self.with_room() {
             return Ok((hold, true));
         }
@@ -146,7 +146,7 @@ impl Pool {
         if let Some(hold) = self.with_room().or_else(|| self.least_loaded()) {
             return Ok((hold, true));
         }
-        let io = endpoint.connect(limit).await?;
+        let io = endpoint.connect(limit, caller).await?;
         let (sender, mut driver) = client::Builder::new()
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -211,16 +211,17 @@ pub(super) struct Sent {
 /// Sends `outgoing` with `body` on a stream and waits for the response's head.
 pub(super) async fn send(
     endpoint: &Rc<Endpoint>,
+    pool: &Pool,
     outgoing: &Outgoing<'_>,
     body: Upload,
-    interim: Option<&Interim>,
+    caller: &Caller,
 ) -> Result<Sent, SendError> {
     let upload = body.state();
     let limit = endpoint.upstream.settings.response_timeout;
     let unsent = |kind, body| SendError { kind, unsent: Some(body) };
     let Ok(mut request) = request(outgoing) else { return Err(unsent(SendErrorKind::Host, body)) };
     let (mut hold, mut sender) = loop {
-        let (hold, reused) = match endpoint.http2.acquire(endpoint).await {
+        let (hold, reused) = match pool.acquire(endpoint, caller).await {
             Ok(acquired) => acquired,
             Err(kind) => return Err(unsent(kind, body)),
         };
@@ -263,7 +264,7 @@ pub(super) async fn send(
         });
     }
     let upload = upload.as_deref();
-    match within(final_response(response, interim, upload), upload, limit).await {
+    match within(final_response(response, caller.interim.as_ref(), upload), upload, limit).await {
         Ok(Ok(response)) => {
             let length = content_length(response.headers());
             let mut head = head(&response);

@@ -2,6 +2,7 @@
 //! shared with other workers.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use tokio::time::Instant;
 
+use super::client::{Client, Pools};
 use super::connect::{ConnectError, connect};
 use super::{Inbound, Interim, Outgoing, Resolved, Sink, Upload, Upstream, http1, http2};
 use crate::config::model::Protocol;
@@ -18,6 +20,7 @@ use crate::logic::balance::pick;
 use crate::net::{Alarm, Io};
 use crate::telemetry::{ConnectionEvent, Worker};
 use crate::wire::ResponseHead;
+use crate::wire::proxy_protocol::{self, Addresses};
 
 /// What the task of a request has beside the request.
 #[derive(Debug, Default)]
@@ -26,6 +29,8 @@ pub struct Caller {
     pub interim: Option<Interim>,
     /// The task's timer.
     pub alarm: RefCell<Alarm>,
+    /// The client's connection; `None` where the request is our own, or the client has no address.
+    pub client: Option<Rc<Client>>,
 }
 
 /// A worker's own view of an upstream.
@@ -45,8 +50,9 @@ pub struct Endpoint {
     pub(super) resolved: Resolved,
     pub(super) upstream: Arc<Upstream>,
     pub(super) metrics: Rc<Worker>,
-    pub(super) http1: http1::Pool,
-    pub(super) http2: http2::Pool,
+    pools: Rc<Pools>,
+    /// Those of single clients, where the endpoint is told of them; a client that goes takes its own along.
+    own: RefCell<HashMap<Addresses, Rc<Pools>>>,
     /// The configured address, for the access log.
     pub name: Arc<str>,
     /// The configured authority, as a `Host` value.
@@ -75,6 +81,7 @@ pub struct Exchange {
 #[derive(Debug)]
 pub struct Lease {
     endpoint: Rc<Endpoint>,
+    pools: Rc<Pools>,
     connection: Option<http1::Connection>,
     /// The request's body, where it is still on its way.
     uploading: Option<Box<http1::Uploading>>,
@@ -190,8 +197,7 @@ impl Local {
     pub fn close_idle(&self, now: Instant) {
         let limit = self.shared.settings.idle_timeout;
         for endpoint in self.endpoints.borrow().iter() {
-            endpoint.http1.close_idle(now, limit);
-            endpoint.http2.close_idle(now, limit);
+            endpoint.close_idle(now, limit);
         }
     }
 }
@@ -200,8 +206,8 @@ impl Endpoint {
     fn new(resolved: Resolved, upstream: &Arc<Upstream>, metrics: &Rc<Worker>) -> Self {
         let authority = resolved.configured.authority();
         Self {
-            http1: http1::Pool::default(),
-            http2: http2::Pool::default(),
+            pools: Rc::default(),
+            own: RefCell::default(),
             name: resolved.configured.to_string().into(),
             authority: HeaderValue::from_str(&authority).unwrap_or(HeaderValue::from_static("localhost")),
             resolved,
@@ -217,9 +223,37 @@ impl Endpoint {
     /// them.
     fn retire(&self) {
         self.retired.set(true);
-        let now = Instant::now();
-        self.http1.close_idle(now, Duration::ZERO);
-        self.http2.close_idle(now, Duration::ZERO);
+        self.close_idle(Instant::now(), Duration::ZERO);
+    }
+
+    fn close_idle(&self, now: Instant, limit: Duration) {
+        let close = |pools: &Pools| {
+            pools.http1.close_idle(now, limit);
+            pools.http2.close_idle(now, limit);
+        };
+        close(&self.pools);
+        self.own.borrow().values().for_each(|pools| close(pools));
+    }
+
+    /// The connections that a request of `client` may have.
+    fn pools(self: &Rc<Self>, client: Option<&Rc<Client>>) -> Rc<Pools> {
+        match client {
+            Some(client) if self.upstream.settings.proxy_protocol => {
+                let mut own = self.own.borrow_mut();
+                let pools = own.entry(*client.addresses()).or_insert_with(|| {
+                    client.enter(self);
+                    Rc::default()
+                });
+                Rc::clone(pools)
+            }
+            _ => Rc::clone(&self.pools),
+        }
+    }
+
+    /// Lets go of the connections of a client that has gone.
+    pub(super) fn leave(&self, client: &Addresses) {
+        // Dropped when nothing is borrowed any more.
+        let _pools = self.own.borrow_mut().remove(client);
     }
 
     /// Sends `outgoing` with `body` and waits for the head of the final response. 1xx responses go to the caller's
@@ -233,17 +267,17 @@ impl Endpoint {
         body: Upload,
         caller: &Caller,
     ) -> Result<Exchange, SendError> {
-        let mut lease = Lease::new(Rc::clone(self));
+        let mut lease = Lease::new(Rc::clone(self), self.pools(caller.client.as_ref()));
         let (head, body, sink) = match self.upstream.settings.protocol {
             Protocol::Http1 => {
                 let http1::Sent { head, body, connection, uploading, sink } =
-                    http1::send(self, outgoing, body, caller).await?;
+                    http1::send(self, &lease.pools.http1, outgoing, body, caller).await?;
                 (lease.connection, lease.uploading) = (Some(connection), uploading);
                 (head, body, sink)
             }
             Protocol::Http2 => {
                 // In a box of its own: those who speak HTTP/1 need not carry it.
-                let sending = Box::pin(http2::send(self, outgoing, body, caller.interim.as_ref()));
+                let sending = Box::pin(http2::send(self, &lease.pools.http2, outgoing, body, caller));
                 let http2::Sent { head, body, hold, sink } = sending.await?;
                 lease.stream = Some(hold);
                 (head, body, sink)
@@ -252,10 +286,13 @@ impl Endpoint {
         Ok(Exchange { head, body, lease, sink })
     }
 
-    /// Connects to the endpoint within `limit`, and tells where that changes what is known of it.
-    pub(super) async fn connect(&self, limit: Duration) -> Result<Io, ConnectError> {
+    /// Connects to the endpoint for `caller` within `limit`, and tells where that changes what is known of it.
+    pub(super) async fn connect(&self, limit: Duration, caller: &Caller) -> Result<Io, ConnectError> {
         let settings = &self.upstream.settings;
-        let made = connect(&self.resolved.address, limit).await;
+        let greeting = settings
+            .proxy_protocol
+            .then(|| proxy_protocol::header(caller.client.as_ref().map(|client| client.addresses())));
+        let made = connect(&self.resolved.address, greeting.as_deref(), limit).await;
         match &made {
             Ok(_) if self.is_away.replace(false) => {
                 self.upstream.reach.found(settings.name.as_str(), &self.name);
@@ -274,9 +311,9 @@ impl Endpoint {
 }
 
 impl Lease {
-    fn new(endpoint: Rc<Endpoint>) -> Self {
+    fn new(endpoint: Rc<Endpoint>, pools: Rc<Pools>) -> Self {
         endpoint.in_flight.set(endpoint.in_flight.get() + 1);
-        Self { endpoint, connection: None, uploading: None, stream: None }
+        Self { endpoint, pools, connection: None, uploading: None, stream: None }
     }
 
     /// Gives the connection back for the next request: both bodies have ended well. Where something of the request's is
@@ -286,7 +323,7 @@ impl Lease {
             && self.uploading.is_none()
             && !self.endpoint.retired.get()
         {
-            self.endpoint.http1.put(connection);
+            self.pools.http1.put(connection);
         }
     }
 
@@ -358,6 +395,7 @@ mod tests {
             name: UpstreamName::new("one").unwrap(),
             endpoints: vec![EndpointAddress::parse(&address.to_string()).unwrap()],
             protocol: Protocol::Http1,
+            proxy_protocol: false,
             balance: Policy::RoundRobin,
             connect_timeout: second,
             response_timeout: 10 * second,

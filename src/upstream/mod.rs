@@ -4,11 +4,13 @@
 //! has its own connections to it ([`local::Local`]), so that a request touches no lock and no foreign cache line.
 //!
 //! Reading order: [`Upstream`], [`resolve`] (names to addresses), [`local`] (a worker's view: pick and pools),
-//! [`connect`], [`outgoing`] (a request's head as an endpoint is to get it), [`http1`], [`http2`],
+//! [`client`] (whom a connection is made for, where that is told), [`connect`], [`outgoing`] (a request's head as an endpoint
+//! is to get it), [`http1`], [`http2`],
 //! [`inbound`] (bodies that stream in), [`interim`] (1xx responses), [`upload`] (the request body on its way; `expect` holds it back),
 //! [`tunnel`] (what is no longer HTTP).
 //! Which variant or route a request has is not known here.
 
+pub mod client;
 pub mod connect;
 mod expect;
 pub mod http1;
@@ -33,6 +35,7 @@ use crate::config::model;
 use crate::telemetry::UpstreamId;
 use crate::types::EndpointAddress;
 
+pub use client::Client;
 pub use inbound::{Inbound, InboundError};
 pub use interim::Interim;
 pub use local::{Caller, Exchange, Local, SendError, SendErrorKind};

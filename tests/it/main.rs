@@ -14,6 +14,7 @@
 
 mod support;
 
+mod addresses;
 mod bodies;
 mod cli;
 mod demo;
@@ -23,6 +24,7 @@ mod forwarding;
 mod hostile;
 mod observe;
 mod process;
+mod proxy_protocol;
 mod reload;
 mod routing;
 mod splitting;

@@ -220,7 +220,7 @@ impl Line {
     /// Connects; where nobody listens any more, to the address that is told next.
     async fn connect(&mut self, mut target: Target) -> Result<Open, String> {
         loop {
-            let failed = match connect(&target.address, PATIENCE).await {
+            let failed = match connect(&target.address, None, PATIENCE).await {
                 Ok(io) => {
                     let (sender, connection) =
                         handshake(TokioIo::new(io)).await.map_err(|error| told(&error))?;

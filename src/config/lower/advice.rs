@@ -11,12 +11,14 @@ use super::super::raw::{self, Root};
 use super::super::report::Report;
 use super::begin;
 use crate::logic::route::shadowed;
+use crate::types::BindAddress;
 
 /// Puts warnings and notes on `config`, which `root` describes, into the report.
 pub(super) fn advise(report: &mut Report<'_>, root: &Root, config: &Config) {
     unused(report, root, config);
     unreachable(report, root, config);
     untrusted(report, root, config);
+    announced(report, root, config);
     underscored(report, root, config);
     moving(report, root);
 }
@@ -90,6 +92,25 @@ fn untrusted(report: &mut Report<'_>, root: &Root, config: &Config) {
             .add(severity, Code::UntrustedHeaders, raw.bind.span, message)
             .related(name.span, "this split reads headers")
             .hint("name the peers whose headers count, as in `trust: [10.0.0.0/8]`");
+    }
+}
+
+fn announced(report: &mut Report<'_>, root: &Root, config: &Config) {
+    for (listener, field) in config.listeners.iter().zip(root.listeners.items()) {
+        let is_open = listener.proxy_protocol && listener.trust.is_none();
+        // Who may open a Unix socket is settled by its permissions.
+        let Some(raw) = field.get().filter(|_| is_open && matches!(listener.bind, BindAddress::Tcp(_)))
+        else {
+            continue;
+        };
+        let (severity, message) = if listener.bind.is_local() {
+            (Severity::Note, "every process of this machine may claim any client address")
+        } else {
+            (Severity::Warning, "everybody who can connect may claim any client address")
+        };
+        report
+            .add(severity, Code::OpenProxyHeader, raw.proxy_protocol.span, message)
+            .hint("name the balancers that may send the PROXY header, as in `trust: [10.0.0.0/8]`");
     }
 }
 

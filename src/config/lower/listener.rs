@@ -49,6 +49,7 @@ fn listener(cx: &mut Lower<'_, '_>, field: &Field<raw::Listener>) -> Option<List
     Some(Listener {
         name: name?,
         bind: bind?,
+        proxy_protocol: matches!(raw.proxy_protocol.get()?, raw::ProxyHeader::Required),
         trust: trust?,
         header_timeout: header?,
         idle_timeout: idle?,

@@ -29,6 +29,7 @@ fn upstream(cx: &mut Lower<'_, '_>, name: &Field<Text>, field: &Field<raw::Upstr
             raw::Protocol::Http1 => Protocol::Http1,
             raw::Protocol::Http2 => Protocol::Http2,
         },
+        proxy_protocol: matches!(raw.proxy_protocol.get()?, raw::Announcement::V2),
         balance: match raw.balance.get()? {
             raw::Balance::LeastRequest => Policy::LeastRequest,
             raw::Balance::RoundRobin => Policy::RoundRobin,

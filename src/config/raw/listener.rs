@@ -13,6 +13,7 @@ presets! {
     kib_64: Size = "64KiB";
     yes_no: bool = false;
     keep: Underscores = Underscores::Keep;
+    not_expected: ProxyHeader = ProxyHeader::Off;
 }
 
 /// Where requests come in.
@@ -24,6 +25,10 @@ pub(in crate::config) struct Listener {
     /// Its name, for the routes. `listener-N` by default, N from 1.
     #[serde(default)]
     pub(in crate::config) name: Field<Name>,
+    /// Whether each connection begins with a header of the PROXY protocol (version 1 or 2), by which a balancer says whose
+    /// it is. Where `trust` is written, only those networks may send one.
+    #[serde(default = "not_expected")]
+    pub(in crate::config) proxy_protocol: Field<ProxyHeader>,
     /// The networks of the peers whose identity and forwarding headers count. From all others, headers that any key,
     /// condition or override names are removed. By default everybody's identity headers count.
     #[serde(default)]
@@ -44,6 +49,16 @@ pub(in crate::config) struct Listener {
     pub(in crate::config) underscores: Field<Underscores>,
 }
 
+/// Whether connections begin with a PROXY header.
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::config) enum ProxyHeader {
+    /// They do not: what looks like one is refused as a malformed request.
+    Off,
+    /// They do: one without is closed.
+    Required,
+}
+
 /// What becomes of request headers whose names have `_`.
 #[derive(Debug, Clone, Copy, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -60,7 +75,7 @@ pub(in crate::config) enum Underscores {
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct ListenerTimeouts {
-    /// For a request head, from its first byte; on a new connection, from its acceptance.
+    /// For a request head, from its first byte; on a new connection, from its acceptance, and with its PROXY header.
     #[serde(default = "s_10")]
     pub(in crate::config) header: Field<Period>,
     /// Between two requests of a connection.

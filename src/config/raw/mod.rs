@@ -24,11 +24,11 @@ mod split;
 mod upstream;
 
 pub(super) use condition::Condition;
-pub(super) use listener::{Listener, Underscores};
+pub(super) use listener::{Listener, ProxyHeader, Underscores};
 pub(super) use observe::{AccessLog, Admin, Telemetry};
 pub(super) use route::{HeaderChanges, Redirect, Respond, Route, Scheme};
 pub(super) use split::{Cache, Missing, OnUnavailable, Rule, Split, Variant};
-pub(super) use upstream::{Balance, Protocol, Upstream};
+pub(super) use upstream::{Announcement, Balance, Protocol, Upstream};
 
 presets! {
     s_30: Period = "30s";

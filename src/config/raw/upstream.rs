@@ -7,6 +7,7 @@ use super::super::field::{Field, Period, Text, section};
 
 presets! {
     http1: Protocol = Protocol::Http1;
+    not_announced: Announcement = Announcement::Off;
     least_request: Balance = Balance::LeastRequest;
     s_30: Period = "30s";
     ms_1000: Period = "1s";
@@ -23,6 +24,10 @@ pub(in crate::config) struct Upstream {
     /// What is spoken to the endpoints.
     #[serde(default = "http1")]
     pub(in crate::config) protocol: Field<Protocol>,
+    /// Whether each connection begins with a header of the PROXY protocol that names the client. Such a connection is used
+    /// for that one connection of a client, and closed with it.
+    #[serde(default = "not_announced")]
+    pub(in crate::config) proxy_protocol: Field<Announcement>,
     /// How requests are spread over the endpoints.
     #[serde(default = "least_request")]
     pub(in crate::config) balance: Field<Balance>,
@@ -57,6 +62,16 @@ pub(in crate::config) enum Protocol {
     Http1,
     /// HTTP/2 by prior knowledge.
     Http2,
+}
+
+/// Whether connections begin with a PROXY header.
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::config) enum Announcement {
+    /// They do not.
+    Off,
+    /// They do, in version 2.
+    V2,
 }
 
 /// How requests are spread over the endpoints.

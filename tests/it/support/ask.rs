@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Version};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
@@ -82,8 +83,16 @@ impl Ask {
 
     /// Sends it to `address` on a connection of its own.
     pub async fn send(&self, via: Via, address: SocketAddr) -> Reply {
+        self.send_on(via, self.connect(address).await).await
+    }
+
+    /// Sends it as the first request of a connection.
+    pub async fn send_on<S>(&self, via: Via, stream: S) -> Reply
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let exchange = async {
-            let io = TokioIo::new(self.connect(address).await);
+            let io = TokioIo::new(stream);
             let response = match via {
                 Via::Http1 => {
                     let (mut send, driver) = hyper::client::conn::http1::handshake(io).await.unwrap();
@@ -107,7 +116,8 @@ impl Ask {
         timeout(PATIENCE, exchange).await.unwrap_or_else(|_| panic!("no answer to {self:?}"))
     }
 
-    async fn connect(&self, address: SocketAddr) -> TcpStream {
+    /// A connection from where it is sent.
+    pub async fn connect(&self, address: SocketAddr) -> TcpStream {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.unwrap();
         if let Some(from) = self.from {
             socket.bind(SocketAddr::new(from, 0)).unwrap();

@@ -3,6 +3,7 @@
 
 pub mod ask;
 pub mod client;
+pub mod haproxy;
 pub mod load;
 pub mod process;
 pub mod proxy;
