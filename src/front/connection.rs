@@ -1,4 +1,5 @@
-//! A connection from its first byte to its last: behind a PROXY header, where one is required, HTTP/1 until it says that it speaks HTTP/2 (RFC 9113 §3.4).
+//! A connection from its first byte to its last: behind a PROXY header, where one is required, HTTP/1 until it says that
+//! it speaks HTTP/2 (RFC 9113 §3.4).
 
 use std::io;
 use std::pin::Pin;

@@ -95,7 +95,7 @@ const PROTOCOLS: [&str; 2] = ["http1", "http2"];
 async fn house(protocol: &str, listeners: &str, endpoint: &Endpoint) -> Proxy {
     Proxy::start_whole(&format!(
         "workers: 1\nlisteners: [{listeners}]\nupstreams: {{ one: {{ endpoints: ['{}'], protocol: {protocol}, \
-         proxy_protocol: v2 }} }}\nroutes: [{{ upstream: one }}]\n",
+         proxy_protocol: v2, timeouts: {{ idle: 30s }} }} }}\nroutes: [{{ upstream: one }}]\n",
         endpoint.scripted.address
     ))
     .await
@@ -265,4 +265,22 @@ async fn connections_of_a_client_close_when_their_upstream_goes() {
         assert_eq!(endpoint.last().addresses, Some(expected));
     }
     assert_eq!((first.scripted.count(), second.scripted.count()), (1, 1));
+}
+
+#[tokio::test]
+async fn connection_of_a_client_that_says_nothing_for_long_is_closed_and_made_again() {
+    for protocol in PROTOCOLS {
+        let endpoint = Endpoint::start().await;
+        let proxy = house(protocol, "{ bind: 127.0.0.1:0 }", &endpoint).await;
+        proxy.replace(&std::fs::read_to_string(&proxy.path).unwrap().replace("30s", "50ms")).await;
+        let mut client = Client::connect(proxy.address).await;
+        for round in 1..=2 {
+            client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+            assert_eq!(status(&client.read_response().await), 200, "{protocol}");
+            let expected = Addresses::new(client.0.local_addr().unwrap(), proxy.address);
+            assert_eq!(endpoint.last().addresses, Some(expected), "{protocol}");
+            assert_eq!(endpoint.scripted.count(), round, "{protocol}");
+            endpoint.is_left_by_all().await;
+        }
+    }
 }
