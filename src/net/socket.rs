@@ -126,11 +126,11 @@ impl Socket {
         done.map_or(tried, Ok)
     }
 
-    /// Has a peer that says nothing for `silence` asked whether it is still there; one that is not breaks the
-    /// connection. A Unix socket's peer cannot vanish.
+    /// Has a peer that says nothing for `silence` asked whether it is still there; one that says nothing for as long
+    /// again breaks the connection. A Unix socket's peer cannot vanish.
     pub fn keep_alive(&self, silence: Duration) {
         if let Self::Tcp(stream) = self {
-            let asking = TcpKeepalive::new().with_time(silence).with_interval(silence / 4);
+            let asking = TcpKeepalive::new().with_time(silence).with_interval(silence / 4).with_retries(4);
             // Without it a dead peer is met by the next timeout.
             let _ = SockRef::from(stream).set_tcp_keepalive(&asking);
         }
