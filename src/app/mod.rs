@@ -1,0 +1,198 @@
+//! The composition root: the only place that starts threads and wires channels. What each part does stands with it.
+//!
+//! Reading order: this file ([`App`]), `bound` (listeners and pages), `worker` (a worker's thread).
+
+mod bound;
+mod worker;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+use bound::{Bound, Front, Fronts, lock, pair};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::admin::{Ask, Pages};
+use crate::config::watch::{Options as WatchOptions, Watcher};
+use crate::state::writer::{Read, StartError};
+use crate::state::{Change, Current, ReloadStatus, Status, Writer};
+use crate::telemetry::Metrics;
+use crate::types::BindAddress;
+
+/// How far ahead of the watcher's first look the first reading is taken to be: more than a file's time may be off.
+const BEFORE_READING: Duration = Duration::from_secs(1);
+
+/// How many changes may wait.
+const QUEUE: usize = 16;
+
+/// A proxy that serves. Dropping it ends it at once; [`App::shutdown`] ends it in order.
+#[derive(Debug)]
+pub struct App {
+    changes: mpsc::Sender<Change>,
+    current: Arc<Current>,
+    status: Arc<Status>,
+    metrics: Arc<Metrics>,
+    ready: Arc<AtomicBool>,
+    bound: Arc<Mutex<Bound>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl App {
+    /// Starts serving the configuration at `path`, and follows its files.
+    ///
+    /// # Errors
+    /// [`StartError`] when the configuration is refused, or something that it names cannot be had.
+    pub async fn start(path: PathBuf) -> Result<Self, StartError> {
+        let metrics = Metrics::new();
+        let bound = Arc::new(Mutex::new(Bound::default()));
+        let ready = Arc::new(AtomicBool::new(false));
+        // Watching begins before the first reading: what changes in between is seen. That reading is still to come, so
+        // a file written a moment ago is not one that changed since, which would be a reload of nothing.
+        let ahead = wall_clock() + BEFORE_READING;
+        let mut watcher = Watcher::start(vec![path.clone()], ahead, WatchOptions::default())
+            .map_err(|error| StartError::Socket(format!("the configuration cannot be watched: {error}")))?;
+        let mut threads = Vec::new();
+        let (writer, read) = {
+            let (bound, metrics, ready) = (Arc::clone(&bound), Arc::clone(&metrics), Arc::clone(&ready));
+            let (started, file) = (&mut threads, path.display().to_string());
+            let parts = Arc::clone(&metrics);
+            Writer::start(path, metrics, move |current, status, config| {
+                for number in 0..config.workers {
+                    let (sender, commands) = mpsc::unbounded_channel();
+                    started.push(worker::start(number, Arc::clone(current), Arc::clone(&parts), commands)?);
+                    lock(&bound).workers.push(sender);
+                }
+                let (current, status) = (Arc::clone(current), Arc::clone(status));
+                let ask = Arc::new(Ask { metrics: parts, current, status, ready, file });
+                Ok(Fronts::new(bound, ask))
+            })
+            .await?
+        };
+        let (current, status) = (writer.current(), writer.status());
+        watcher.set_paths(read.files.clone(), read.at);
+        let (changes, queue) = mpsc::channel(QUEUE);
+        let (announce, rewatch) = watch::channel(read);
+        spawn(writer.run(queue, announce));
+        spawn(follow(watcher, changes.downgrade(), rewatch));
+        ready.store(true, Ordering::Relaxed);
+        Ok(Self { changes, current, status, metrics, ready, bound, threads })
+    }
+
+    /// Where each listener listens, in file order, with the port that the kernel chose.
+    pub fn addresses(&self) -> Vec<BindAddress> {
+        let snapshot = self.current.load();
+        let bound = lock(&self.bound);
+        let paired = pair(&bound.fronts, &snapshot.config);
+        paired.into_iter().flatten().map(|index| bound.fronts[index].address.clone()).collect()
+    }
+
+    /// Where the admin pages are, if anywhere.
+    pub fn admin_address(&self) -> Option<BindAddress> {
+        self.page_address(Pages::Admin)
+    }
+
+    /// Where the pages for scrapers and probes are, if they have an address of their own.
+    pub fn telemetry_address(&self) -> Option<BindAddress> {
+        self.page_address(Pages::Telemetry)
+    }
+
+    fn page_address(&self, pages: Pages) -> Option<BindAddress> {
+        let bound = lock(&self.bound);
+        bound.pages.iter().find(|page| page.pages == pages).map(|page| page.address.clone())
+    }
+
+    /// What serves.
+    pub fn current(&self) -> &Arc<Current> {
+        &self.current
+    }
+
+    /// What the last change came to.
+    pub fn status(&self) -> &Arc<Status> {
+        &self.status
+    }
+
+    /// The metrics.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Reads the files again and tells what it came to; `None` when the proxy is ending.
+    pub async fn reload(&self, origin: &'static str) -> Option<ReloadStatus> {
+        let (done, told) = oneshot::channel();
+        self.changes.send(Change::Reload { origin, done: Some(done) }).await.ok()?;
+        told.await.ok()
+    }
+
+    /// Takes no new work, finishes what is in flight for at most `limit`, then ends. True when all was finished.
+    pub async fn shutdown(self, limit: Duration) -> bool {
+        self.ready.store(false, Ordering::Relaxed);
+        let Self { bound, threads, changes, current, .. } = self;
+        drop(changes);
+        let bound = std::mem::take(&mut *lock(&bound));
+        let Bound { workers, fronts, pages, mut leaving } = bound;
+        let by = Instant::now() + limit;
+        leaving.extend(fronts.into_iter().map(|front| front.leave(by)));
+        let finishing = async {
+            for drain in &leaving {
+                drain.finished().await;
+            }
+        };
+        let finished = tokio::time::timeout(limit, finishing).await.is_ok();
+        // A worker ends when nobody can command it any more, and drops what is left.
+        drop((workers, pages));
+        let log = current.load().access_log.clone();
+        let joining = tokio::task::spawn_blocking(move || {
+            for thread in threads {
+                // A panic of a worker has been logged where it happened.
+                drop(thread.join());
+            }
+            // After the last request: its line is written too.
+            if let Some(log) = log {
+                log.close();
+            }
+        });
+        if joining.await.is_err() {
+            warn!("a worker ended badly");
+        }
+        finished
+    }
+}
+
+/// Hands changed files to the writer, until nobody takes changes any more.
+async fn follow(mut watcher: Watcher, changes: mpsc::WeakSender<Change>, mut rewatch: watch::Receiver<Read>) {
+    loop {
+        let found = tokio::select! {
+            found = watcher.changed() => found,
+            read = rewatch.changed() => {
+                if read.is_err() {
+                    return;
+                }
+                let Read { files, at } = rewatch.borrow_and_update().clone();
+                watcher.set_paths(files, at);
+                continue;
+            }
+        };
+        let Some(changes) = changes.upgrade() else { return };
+        info!(files = ?found.files, found = ?found.found, "configuration files changed");
+        let (done, told) = oneshot::channel();
+        let change = Change::Reload { origin: "file", done: Some(done) };
+        // The watcher counts the load of this change as over when it is asked for the next one.
+        if changes.send(change).await.is_err() || told.await.is_err() {
+            return;
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "files have times of the wall clock")]
+fn wall_clock() -> SystemTime {
+    SystemTime::now()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the composition root starts the long-lived tasks")]
+fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(task);
+}
