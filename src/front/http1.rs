@@ -27,6 +27,10 @@ const LINGER: Duration = Duration::from_secs(2);
 /// it may have said all that it wanted to say.
 const HALF_CLOSED: Duration = Duration::from_secs(1);
 
+/// How long a connection that waits may still bring a request once it drains: the client does not know yet, and one that
+/// is on its way must not meet a closed door.
+const GRACE: Duration = Duration::from_secs(2);
+
 /// The longest target: what HTTP/2 could pass on.
 const MAX_TARGET: usize = 65_534;
 
@@ -77,7 +81,7 @@ pub(super) async fn serve(
     };
     let mut waiting = drained.clone();
     let mut end = pin!(waiting.wanted());
-    let mut is_told = false;
+    let (mut is_told, mut is_draining) = (false, false);
     // The first head's time began when the connection did.
     let mut deadline = accepted + downstream.listener.header_timeout;
     let mut is_first = true;
@@ -88,8 +92,9 @@ pub(super) async fn serve(
                     return Poll::Ready(read.is_ok_and(|read| read > 0));
                 }
                 // Once it waits it is told; until then a look is enough.
-                if (drained.is_wanted() || !is_told) && end.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(false);
+                if !is_draining && (drained.is_wanted() || !is_told) && end.as_mut().poll(cx).is_ready() {
+                    is_draining = true;
+                    deadline = deadline.min(clock::now() + GRACE);
                 }
                 is_told = true;
                 client.caller.alarm.borrow_mut().poll_until(cx, deadline).map(|()| false)
@@ -112,7 +117,8 @@ pub(super) async fn serve(
             Next::Http2 => return Ended::Http2,
         }
         is_first = false;
-        deadline = clock::now() + downstream.listener.idle_timeout;
+        let patience = downstream.listener.idle_timeout;
+        deadline = clock::now() + if is_draining { patience.min(GRACE) } else { patience };
     }
 }
 
