@@ -10,6 +10,9 @@ use crate::state::status::ReloadError;
 #[derive(Serialize)]
 struct StatusPage {
     version: &'static str,
+    pid: u32,
+    /// When the process began to serve: after an upgrade it is another one.
+    started: String,
     generation: u64,
     file: String,
     hash: String,
@@ -100,6 +103,8 @@ pub(super) fn status(ask: &Ask) -> Vec<u8> {
     });
     let page = StatusPage {
         version: env!("CARGO_PKG_VERSION"),
+        pid: std::process::id(),
+        started: rfc3339(ask.started),
         generation: snapshot.generation.0,
         file: ask.file.clone(),
         hash: last.hash,

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST};
@@ -52,6 +52,8 @@ pub struct Ask {
     pub ready: Arc<AtomicBool>,
     /// The path of the configuration, as given.
     pub file: String,
+    /// When the process began to serve.
+    pub started: SystemTime,
 }
 
 /// Serves `pages` on `socket` until it drains.

@@ -2,16 +2,19 @@
 //! here it is bound, told to the workers, and drained.
 
 use std::fs::Permissions;
+use std::io;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::spawn;
 use crate::admin::{self, Ask, Pages};
 use crate::config::{Config, model};
+use crate::front::handover::{Inherited, Kind, Place, Wanted, deal};
 use crate::front::{Command, Socket, bind};
 use crate::net::Drain;
 use crate::state::Sockets;
@@ -25,6 +28,8 @@ pub(super) struct Bound {
     pub(super) pages: Vec<Page>,
     /// Listeners no longer configured, whose connections finish.
     pub(super) leaving: Vec<Drain>,
+    /// Files of Unix sockets that the former process listened on and this one does not: they go with that process.
+    leftover: Vec<SocketFile>,
 }
 
 /// A listener.
@@ -34,11 +39,13 @@ pub(super) struct Front {
     pub(super) address: BindAddress,
     drain: Drain,
     file: SocketFile,
+    /// For a process that takes over. Those in use are the workers'.
+    sockets: Vec<Socket>,
 }
 
 /// The file of a Unix socket, removed when nobody listens there any more.
 #[derive(Debug)]
-struct SocketFile(BindAddress);
+struct SocketFile(Option<PathBuf>);
 
 /// An address for operators.
 #[derive(Debug)]
@@ -47,7 +54,8 @@ pub(super) struct Page {
     bind: BindAddress,
     pub(super) address: BindAddress,
     drain: Drain,
-    _file: SocketFile,
+    file: SocketFile,
+    sockets: Vec<Socket>,
 }
 
 /// Binds and serves what the writer says.
@@ -55,19 +63,27 @@ pub(super) struct Page {
 pub(super) struct Fronts {
     bound: Arc<Mutex<Bound>>,
     ask: Arc<Ask>,
+    inherited: Inherited,
 }
 
 /// Sockets that are bound and do not serve yet.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    fronts: Vec<(Arc<model::Listener>, Vec<Socket>, BindAddress)>,
-    pages: Vec<(Pages, BindAddress, Socket, BindAddress)>,
+    fronts: Vec<(Arc<model::Listener>, Ready)>,
+    pages: Vec<(Pages, BindAddress, Ready)>,
+}
+
+/// A place and its sockets twice: to serve on, and to pass on.
+#[derive(Debug)]
+struct Ready {
+    place: Place,
+    kept: Vec<Socket>,
 }
 
 impl Fronts {
-    /// Nothing is bound yet.
-    pub(super) fn new(bound: Arc<Mutex<Bound>>, ask: Arc<Ask>) -> Self {
-        Self { bound, ask }
+    /// Nothing is bound yet; what was inherited is used where it is wanted.
+    pub(super) fn new(bound: Arc<Mutex<Bound>>, ask: Arc<Ask>, inherited: Inherited) -> Self {
+        Self { bound, ask, inherited }
     }
 }
 
@@ -76,35 +92,42 @@ impl Sockets for Fronts {
 
     fn prepare(&mut self, config: &Config) -> Result<Prepared, String> {
         let bound = lock(&self.bound);
+        let listeners = config.listeners.iter().zip(pair(&bound.fronts, config));
+        let listeners: Vec<_> =
+            listeners.filter(|(_, front)| front.is_none()).map(|(listener, _)| listener).collect();
+        let mut pages = wanted_pages(config);
+        pages.retain(|(pages, address)| {
+            !bound.pages.iter().any(|page| page.pages == *pages && page.bind == **address)
+        });
+        let mut wanted: Vec<_> = listeners
+            .iter()
+            .map(|listener| Wanted {
+                kind: Kind::Listener,
+                name: listener.name.as_str(),
+                bind: &listener.bind,
+            })
+            .collect();
+        wanted.extend(pages.iter().map(|(pages, bind)| {
+            let kind = kind_of(*pages);
+            Wanted { kind, name: name_of(kind), bind }
+        }));
         let workers = bound.workers.len();
-        let mut prepared = Prepared { fronts: Vec::new(), pages: Vec::new() };
-        for (listener, front) in config.listeners.iter().zip(pair(&bound.fronts, config)) {
-            if front.is_none() {
-                let (sockets, address) =
-                    bind::bind(&listener.bind, workers).map_err(|error| error.to_string())?;
-                prepared.fronts.push((Arc::clone(listener), sockets, address));
-            }
+        let mut places = Vec::new();
+        for (place, wanted) in self.inherited.claim(&wanted).into_iter().zip(&wanted) {
+            places.push(match place {
+                Some(place) => keep(place),
+                None => open(wanted, workers).and_then(keep),
+            }?);
         }
-        for (pages, address) in wanted_pages(config) {
-            if !bound.pages.iter().any(|page| page.pages == pages && page.bind == *address) {
-                let (sockets, bound_to) = bind::bind(address, 1).map_err(|error| error.to_string())?;
-                if let BindAddress::Unix(path) = address {
-                    // For this user alone.
-                    std::fs::set_permissions(path, Permissions::from_mode(0o600))
-                        .map_err(|error| format!("the rights of {address} cannot be set: {error}"))?;
-                }
-                let sockets = sockets.into_iter();
-                prepared
-                    .pages
-                    .extend(sockets.map(|socket| (pages, address.clone(), socket, bound_to.clone())));
-            }
-        }
-        Ok(prepared)
+        let mut places = places.into_iter();
+        let fronts = listeners.into_iter().cloned().zip(places.by_ref()).collect();
+        let pages = pages.into_iter().zip(places).map(|((pages, bind), ready)| (pages, bind.clone(), ready));
+        Ok(Prepared { fronts, pages: pages.collect() })
     }
 
     fn commit(&mut self, prepared: Prepared, config: &Arc<Config>) {
         let mut bound = lock(&self.bound);
-        let Bound { workers, fronts, pages, leaving } = &mut *bound;
+        let Bound { workers, fronts, pages, leaving, leftover } = &mut *bound;
         let paired = pair(fronts, config);
         for (listener, front) in config.listeners.iter().zip(&paired) {
             let Some(front) = front.and_then(|index| fronts.get_mut(index)) else { continue };
@@ -123,26 +146,131 @@ impl Sockets for Fronts {
             leaving.push(front.leave(Instant::now() + config.shutdown_timeout));
         }
         leaving.retain(|drain| !drain.is_finished());
-        for (listener, sockets, address) in prepared.fronts {
+        for (listener, Ready { place, kept }) in prepared.fronts {
+            let file = SocketFile::of(&place);
+            let Place { address, sockets, .. } = place;
             info!(listener = %listener.name, %address, "listening");
             let (drain, drained) = Drain::new();
             let id = self.ask.metrics.listener(listener.name.as_str());
-            for (worker, socket) in workers.iter().zip(sockets) {
+            let (dealt, further) = deal(sockets, workers.len());
+            for (worker, sockets) in workers.iter().zip(dealt) {
                 let (listener, address, drained) = (Arc::clone(&listener), address.clone(), drained.clone());
-                tell(worker, Command::Listen { listener, address, id, socket, drained });
+                tell(worker, Command::Listen { listener, address, id, sockets, drained });
             }
-            let file = SocketFile(address.clone());
-            fronts.push(Front { settings: listener, address, drain, file });
+            let sockets = kept.into_iter().chain(further).collect();
+            fronts.push(Front { settings: listener, address, drain, file, sockets });
         }
         let wanted = wanted_pages(config);
         pages.retain(|page| wanted.iter().any(|(pages, bind)| *pages == page.pages && **bind == page.bind));
-        for (kind, bind, socket, address) in prepared.pages {
+        for (kind, bind, Ready { place, kept }) in prepared.pages {
+            let file = SocketFile::of(&place);
+            let Place { address, sockets, .. } = place;
             info!(pages = ?kind, %address, "listening");
             let (drain, drained) = Drain::new();
-            spawn(admin::serve(socket, kind, Arc::clone(&self.ask), drained));
-            let file = SocketFile(address.clone());
-            pages.push(Page { pages: kind, bind, address, drain, _file: file });
+            for socket in sockets {
+                spawn(admin::serve(socket, kind, Arc::clone(&self.ask), drained.clone()));
+            }
+            pages.push(Page { pages: kind, bind, address, drain, file, sockets: kept });
         }
+        forget(&mut self.inherited, leftover);
+    }
+}
+
+impl Bound {
+    /// Where we listen, for a process that takes over.
+    ///
+    /// # Errors
+    /// What the system says: there may be too many files.
+    pub(super) fn places(&self) -> io::Result<Vec<Place>> {
+        let cloned = |sockets: &[Socket]| sockets.iter().map(Socket::try_clone).collect::<io::Result<_>>();
+        let mut places = Vec::new();
+        for Front { settings, address, file, sockets, .. } in &self.fronts {
+            places.push(Place {
+                kind: Some(Kind::Listener),
+                name: settings.name.to_string(),
+                bind: Some(settings.bind.clone()),
+                address: address.clone(),
+                owns_file: file.0.is_some(),
+                sockets: cloned(sockets)?,
+            });
+        }
+        for Page { pages, bind, address, file, sockets, .. } in &self.pages {
+            let kind = kind_of(*pages);
+            places.push(Place {
+                kind: Some(kind),
+                name: name_of(kind).to_owned(),
+                bind: Some(bind.clone()),
+                address: address.clone(),
+                owns_file: file.0.is_some(),
+                sockets: cloned(sockets)?,
+            });
+        }
+        Ok(places)
+    }
+
+    /// Says that the former process listens nowhere any more.
+    pub(super) fn take_over(&mut self) {
+        self.leftover.clear();
+    }
+
+    /// Says that another process listens at all of these places: files stay, and nobody asks the pages here.
+    pub(super) fn hand_over(&mut self) {
+        for front in &mut self.fronts {
+            front.file.leave();
+        }
+        for page in &mut self.pages {
+            page.file.leave();
+        }
+        self.pages.clear();
+    }
+}
+
+/// Lets go of what nobody wants of what was inherited. Whoever had it before still has it.
+fn forget(inherited: &mut Inherited, leftover: &mut Vec<SocketFile>) {
+    for place in inherited.take_rest() {
+        let (name, address) = (&place.name, &place.address);
+        if place.kind.is_some() {
+            info!(name, %address, "a socket of the former process is not wanted any more");
+            leftover.push(SocketFile::of(&place));
+        } else {
+            warn!(name, %address, "a socket of the service manager is used by no listener: none has its address as `bind` or its name (`FileDescriptorName`) as `name`");
+        }
+    }
+}
+
+/// A place of our own.
+fn open(wanted: &Wanted<'_>, workers: usize) -> Result<Place, String> {
+    let Wanted { kind, name, bind } = *wanted;
+    let workers = if kind == Kind::Listener { workers } else { 1 };
+    let (sockets, address) = bind::bind(bind, workers).map_err(|error| error.to_string())?;
+    if let (BindAddress::Unix(path), Kind::Admin | Kind::Telemetry) = (bind, kind) {
+        // For this user alone.
+        std::fs::set_permissions(path, Permissions::from_mode(0o600))
+            .map_err(|error| format!("the rights of {bind} cannot be set: {error}"))?;
+    }
+    let bind = Some(bind.clone());
+    Ok(Place { kind: Some(kind), name: name.to_owned(), bind, address, owns_file: true, sockets })
+}
+
+fn keep(place: Place) -> Result<Ready, String> {
+    let kept = place.sockets.iter().map(Socket::try_clone).collect::<io::Result<_>>();
+    let kept = kept.map_err(|error| format!("cannot listen on {}: {error}", place.address))?;
+    Ok(Ready { place, kept })
+}
+
+fn kind_of(pages: Pages) -> Kind {
+    match pages {
+        Pages::Admin => Kind::Admin,
+        Pages::Telemetry => Kind::Telemetry,
+    }
+}
+
+/// What a place is called: by the configuration, or by a service manager that opens it. A listener has a name of its own.
+fn name_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Listener => "listener",
+        Kind::Admin => "admin",
+        Kind::Telemetry => "telemetry",
     }
 }
 
@@ -170,7 +298,9 @@ pub(super) fn pair(fronts: &[Front], config: &Config) -> Vec<Option<usize>> {
 impl Front {
     /// Takes no new connections, lets nothing live on beyond `by`, and tells when all have ended.
     pub(super) fn leave(self, by: Instant) -> Drain {
-        let Self { drain, file, .. } = self;
+        let Self { drain, file, sockets, .. } = self;
+        // The workers close theirs when they have emptied the queues: nobody may wait in one after that.
+        drop(sockets);
         // The name goes while somebody still listens: who comes next finds none and makes one of his own, and that one
         // stays.
         drop(file);
@@ -185,9 +315,23 @@ impl Drop for Page {
     }
 }
 
+impl SocketFile {
+    fn of(place: &Place) -> Self {
+        match &place.address {
+            BindAddress::Unix(path) if place.owns_file => Self(Some(path.clone())),
+            _ => Self(None),
+        }
+    }
+
+    /// Leaves it to somebody else.
+    fn leave(&mut self) {
+        self.0 = None;
+    }
+}
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if let BindAddress::Unix(path) = &self.0 {
+        if let Some(path) = &self.0 {
             // Somebody may have removed it already.
             let _ = std::fs::remove_file(path);
         }

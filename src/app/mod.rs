@@ -1,8 +1,13 @@
 //! The composition root: the only place that starts threads and wires channels. What each part does stands with it.
 //!
-//! Reading order: this file ([`App`]), `bound` (listeners and pages), `worker` (a worker's thread).
+//! Reading order: this file ([`App`]), `bound` (listeners and pages), `worker` (a worker's thread), [`upgrade`] (a new
+//! process in place of this one; [`outcome`]: who asked for it hears what it came to), [`service`] (what the service manager
+//! is told).
 
 mod bound;
+pub mod outcome;
+pub mod service;
+pub mod upgrade;
 mod worker;
 
 use std::path::PathBuf;
@@ -11,13 +16,16 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-use bound::{Bound, Front, Fronts, lock, pair};
+use bound::{Bound, Fronts, lock, pair};
+use service::Service;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
+use upgrade::{Launch, Successor, UpgradeError};
 
 use crate::admin::{Ask, Pages};
 use crate::config::watch::{Options as WatchOptions, Watcher};
+use crate::front::handover::Inherited;
 use crate::state::writer::{Read, StartError};
 use crate::state::{Change, Current, ReloadStatus, Status, Writer};
 use crate::telemetry::Metrics;
@@ -39,6 +47,14 @@ pub struct App {
     ready: Arc<AtomicBool>,
     bound: Arc<Mutex<Bound>>,
     threads: Vec<JoinHandle<()>>,
+    service: Service,
+}
+
+/// A new process that serves; while this is held, nothing of what it has taken over changes.
+#[derive(Debug)]
+pub struct Upgraded {
+    successor: Successor,
+    _hold: oneshot::Sender<()>,
 }
 
 impl App {
@@ -47,6 +63,19 @@ impl App {
     /// # Errors
     /// [`StartError`] when the configuration is refused, or something that it names cannot be had.
     pub async fn start(path: PathBuf) -> Result<Self, StartError> {
+        Self::start_with(path, Inherited::default(), Service::nobody()).await
+    }
+
+    /// Starts as [`App::start`], on sockets that were `inherited` where the configuration wants them, and tells
+    /// `service` of its reloads.
+    ///
+    /// # Errors
+    /// [`StartError`] when the configuration is refused, or something that it names cannot be had.
+    pub async fn start_with(
+        path: PathBuf,
+        inherited: Inherited,
+        service: Service,
+    ) -> Result<Self, StartError> {
         let metrics = Metrics::new();
         let bound = Arc::new(Mutex::new(Bound::default()));
         let ready = Arc::new(AtomicBool::new(false));
@@ -67,8 +96,9 @@ impl App {
                     lock(&bound).workers.push(sender);
                 }
                 let (current, status) = (Arc::clone(current), Arc::clone(status));
-                let ask = Arc::new(Ask { metrics: parts, current, status, ready, file });
-                Ok(Fronts::new(bound, ask))
+                let ask =
+                    Arc::new(Ask { metrics: parts, current, status, ready, file, started: wall_clock() });
+                Ok(Fronts::new(bound, ask, inherited))
             })
             .await?
         };
@@ -77,9 +107,9 @@ impl App {
         let (changes, queue) = mpsc::channel(QUEUE);
         let (announce, rewatch) = watch::channel(read);
         spawn(writer.run(queue, announce));
-        spawn(follow(watcher, changes.downgrade(), rewatch));
+        spawn(follow(watcher, changes.downgrade(), rewatch, service));
         ready.store(true, Ordering::Relaxed);
-        Ok(Self { changes, current, status, metrics, ready, bound, threads })
+        Ok(Self { changes, current, status, metrics, ready, bound, threads, service })
     }
 
     /// Where each listener listens, in file order, with the port that the kernel chose.
@@ -123,17 +153,68 @@ impl App {
     /// Reads the files again and tells what it came to; `None` when the proxy is ending.
     pub async fn reload(&self, origin: &'static str) -> Option<ReloadStatus> {
         let (done, told) = oneshot::channel();
+        self.service.reloading();
         self.changes.send(Change::Reload { origin, done: Some(done) }).await.ok()?;
-        told.await.ok()
+        let status = told.await.ok()?;
+        self.service.ready(&status);
+        Some(status)
+    }
+
+    /// Says that the process before this one takes no more: what it had is this one's.
+    pub fn take_over(&self) {
+        lock(&self.bound).take_over();
+    }
+
+    /// Starts a new process that takes over what is bound, and waits until it serves, at most for `limit`. Changes of
+    /// the configuration wait meanwhile: the new process reads it anew, and the two must not be at odds.
+    ///
+    /// # Errors
+    /// [`UpgradeError`]; nothing has changed then.
+    pub async fn upgrade(&self, launch: &Launch, limit: Duration) -> Result<Upgraded, UpgradeError> {
+        let (held, stands) = oneshot::channel();
+        let (ours, over) = oneshot::channel();
+        let asked = self.changes.send(Change::Hold { held, over }).await;
+        if asked.is_err() || stands.await.is_err() {
+            return Err(UpgradeError::Ending);
+        }
+        self.service.status("a new process starts");
+        let places = lock(&self.bound).places();
+        let started = match places {
+            Ok(places) => upgrade::start(launch, places, limit).await,
+            Err(error) => Err(error.into()),
+        };
+        match started {
+            Ok(successor) => Ok(Upgraded { successor, _hold: ours }),
+            Err(error) => {
+                self.service.status("serving; the last upgrade failed, see the log");
+                Err(error)
+            }
+        }
+    }
+
+    /// Lets the new process have everything, finishes what is in flight for at most `limit`, then ends. True when all
+    /// was finished.
+    pub async fn hand_over(self, upgraded: Upgraded, limit: Duration) -> bool {
+        // First of all: from now on it is not this process that has the files of sockets.
+        lock(&self.bound).hand_over();
+        // Then the service manager: the new process will tell it that it serves, and must be known.
+        self.service.hands_over(upgraded.pid());
+        upgraded.successor.take_over();
+        self.end(limit).await
     }
 
     /// Takes no new work, finishes what is in flight for at most `limit`, then ends. True when all was finished.
     pub async fn shutdown(self, limit: Duration) -> bool {
+        self.service.stopping();
+        self.end(limit).await
+    }
+
+    async fn end(self, limit: Duration) -> bool {
         self.ready.store(false, Ordering::Relaxed);
         let Self { bound, threads, changes, current, .. } = self;
         drop(changes);
         let bound = std::mem::take(&mut *lock(&bound));
-        let Bound { workers, fronts, pages, mut leaving } = bound;
+        let Bound { workers, fronts, pages, mut leaving, .. } = bound;
         let by = Instant::now() + limit;
         leaving.extend(fronts.into_iter().map(|front| front.leave(by)));
         let finishing = async {
@@ -162,8 +243,20 @@ impl App {
     }
 }
 
+impl Upgraded {
+    /// The id of the new process.
+    pub fn pid(&self) -> u32 {
+        self.successor.pid()
+    }
+}
+
 /// Hands changed files to the writer, until nobody takes changes any more.
-async fn follow(mut watcher: Watcher, changes: mpsc::WeakSender<Change>, mut rewatch: watch::Receiver<Read>) {
+async fn follow(
+    mut watcher: Watcher,
+    changes: mpsc::WeakSender<Change>,
+    mut rewatch: watch::Receiver<Read>,
+    service: Service,
+) {
     loop {
         let found = tokio::select! {
             found = watcher.changed() => found,
@@ -180,10 +273,15 @@ async fn follow(mut watcher: Watcher, changes: mpsc::WeakSender<Change>, mut rew
         info!(files = ?found.files, found = ?found.found, "configuration files changed");
         let (done, told) = oneshot::channel();
         let change = Change::Reload { origin: "file", done: Some(done) };
-        // The watcher counts the load of this change as over when it is asked for the next one.
-        if changes.send(change).await.is_err() || told.await.is_err() {
+        service.reloading();
+        if changes.send(change).await.is_err() {
             return;
         }
+        // Not held while it waits: whoever ends the proxy drops the last sender.
+        drop(changes);
+        // The watcher counts the load of this change as over when it is asked for the next one.
+        let Ok(status) = told.await else { return };
+        service.ready(&status);
     }
 }
 

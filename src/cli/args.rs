@@ -22,8 +22,11 @@ pub struct Args {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Proxy. SIGHUP reads the files again, SIGTERM finishes what is in flight and ends, a second SIGTERM ends at once
+    /// Proxy. SIGHUP reads the files again, SIGUSR2 puts a new process in its place, SIGTERM finishes what is in flight and
+    /// ends, a second SIGTERM ends at once
     Run(RunArgs),
+    /// Put a new process in the place of a running proxy, without a lost connection, and tell what it came to
+    Upgrade(UpgradeArgs),
     /// Check configuration files: one line, or every error with its place
     Check(CheckArgs),
     /// Tell how a request would be routed and which variant it would get, and why
@@ -49,6 +52,24 @@ pub struct RunArgs {
     /// How the log on the standard error looks. Its level comes from `WEIR_LOG` (error, warn, info, debug)
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+    /// Write the process's id to this file once it serves; a process that takes over writes its own
+    #[arg(long, value_name = "PATH")]
+    pub pid_file: Option<PathBuf>,
+    /// How long a new process may take until it serves, at an upgrade
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration)]
+    pub upgrade_timeout: Duration,
+}
+
+/// Arguments of `weir upgrade`.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub struct UpgradeArgs {
+    /// The id of the running process
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub pid: Option<u32>,
+    /// The file that has the id of the running process
+    #[arg(long, value_name = "PATH")]
+    pub pid_file: Option<PathBuf>,
 }
 
 /// How the log looks.

@@ -10,9 +10,11 @@ pub mod completions;
 mod configuration;
 pub mod demo;
 pub mod explain;
+mod pid_file;
 pub mod run;
 pub mod schema;
 pub mod token;
+pub mod upgrade;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -87,6 +89,7 @@ pub fn main() -> ExitCode {
         Command::Schema => schema::run(&mut out).map_err(Into::into),
         Command::Completions(args) => completions::run(&args, &mut out),
         Command::Token(args) => token::run(&args, &mut out),
+        Command::Upgrade(args) => upgrade::run(&args, &mut out),
     };
     match done {
         Ok(exit) => exit.into(),

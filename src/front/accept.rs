@@ -14,6 +14,7 @@ use tokio::task::unconstrained;
 use tokio::time::Instant;
 use tracing::warn;
 
+use super::bind::BACKLOG;
 use super::{Socket, connection};
 use crate::config::model;
 use crate::net::{Drained, Io};
@@ -36,7 +37,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// What a worker is told.
 #[derive(Debug)]
 pub enum Command {
-    /// Accept on this socket.
+    /// Accept on these sockets.
     Listen {
         /// What is configured.
         listener: Arc<model::Listener>,
@@ -44,8 +45,8 @@ pub enum Command {
         address: BindAddress,
         /// The listener's label.
         id: ListenerId,
-        /// The worker's own socket.
-        socket: Socket,
+        /// The worker's sockets. More than one where a process before this one had more workers.
+        sockets: Vec<Socket>,
         /// When to stop.
         drained: Drained,
     },
@@ -104,22 +105,26 @@ impl Acceptor {
 
     fn obey(&self, command: Command) {
         match command {
-            Command::Listen { listener, address, id, socket, drained } => {
-                let listening = match socket {
-                    Socket::Tcp(socket) => TcpListener::from_std(socket).map(Listening::Tcp),
-                    Socket::Unix(socket) => UnixListener::from_std(socket).map(Listening::Unix),
-                };
-                let listening = match listening {
-                    Ok(listening) => listening,
-                    Err(error) => {
-                        warn!(listener = %listener.name, %error, "socket cannot be polled");
-                        return;
-                    }
-                };
+            Command::Listen { listener, address, id, sockets, drained } => {
                 let accepting = Rc::new(Accepting { address, id, settings: RefCell::new(listener) });
                 self.listeners.borrow_mut().retain(|known| known.address != accepting.address);
                 self.listeners.borrow_mut().push(Rc::clone(&accepting));
-                spawn(accept(Rc::clone(&self.worker), accepting, listening, drained));
+                for socket in sockets {
+                    let listening = match socket {
+                        Socket::Tcp(socket) => TcpListener::from_std(socket).map(Listening::Tcp),
+                        Socket::Unix(socket) => UnixListener::from_std(socket).map(Listening::Unix),
+                    };
+                    match listening {
+                        Ok(listening) => {
+                            let (worker, accepting) = (Rc::clone(&self.worker), Rc::clone(&accepting));
+                            spawn(accept(worker, accepting, listening, drained.clone()));
+                        }
+                        Err(error) => {
+                            let settings = accepting.settings.borrow();
+                            warn!(listener = %settings.name, %error, "socket cannot be polled");
+                        }
+                    }
+                }
             }
             Command::Update { address, listener } => {
                 for accepting in self.listeners.borrow().iter().filter(|known| known.address == address) {
@@ -151,8 +156,10 @@ async fn accept(worker: Rc<Worker>, accepting: Rc<Accepting>, listening: Listeni
     if let Some(window) = drained.window() {
         worker.stays.watch_until(window.by);
     }
-    // Who was let in by the kernel before the socket closes is served.
-    while let Some(accepted) = unconstrained(listening.accept()).now_or_never() {
+    // Who was let in by the kernel before the socket closes is served. There is an end to it: where another process
+    // accepts too, others come all the time.
+    for _ in 0..BACKLOG {
+        let Some(accepted) = unconstrained(listening.accept()).now_or_never() else { break };
         match accepted {
             Ok((io, addresses)) => serve(&worker, &accepting, io, addresses, &drained),
             Err(error) if is_of_one_connection(&error) => {}

@@ -7,12 +7,12 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
-use socket2::{Domain, Protocol, Type};
+use socket2::{Domain, Protocol, SockRef, Type};
 
 use crate::types::BindAddress;
 
 /// How many connections may wait to be accepted, a worker.
-const BACKLOG: i32 = 4096;
+pub(super) const BACKLOG: i32 = 4096;
 
 /// A socket that listens.
 #[derive(Debug)]
@@ -50,7 +50,8 @@ fn remedy(error: &io::Error) -> &'static str {
     }
 }
 
-/// Sockets on `address`, one for each of `workers`, and where they listen (with the port that the kernel chose).
+/// Sockets on `address`, one for each of `workers`, and where they listen (with the port that the kernel chose). Of a
+/// Unix socket there is one for all: its path has one queue.
 ///
 /// # Errors
 /// [`BindError`]; nothing listens then.
@@ -65,8 +66,8 @@ pub fn bind(address: &BindAddress, workers: usize) -> Result<(Vec<Socket>, BindA
             Ok((sockets.into_iter().map(Socket::Tcp).collect(), BindAddress::Tcp(bound)))
         }
         BindAddress::Unix(path) => {
-            let sockets = bind_unix(path, workers).map_err(failed)?;
-            Ok((sockets.into_iter().map(Socket::Unix).collect(), address.clone()))
+            let socket = bind_unix(path).map_err(failed)?;
+            Ok((vec![Socket::Unix(socket)], address.clone()))
         }
     }
 }
@@ -84,6 +85,22 @@ fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<(Vec<TcpListener>
     Ok((sockets.collect::<io::Result<_>>()?, bound))
 }
 
+/// Another socket beside one that shares its port, with a queue of its own.
+///
+/// # Errors
+/// `Unsupported` where it shares its port with nobody; else what the system says.
+pub(super) fn beside(known: &Socket) -> io::Result<Socket> {
+    let Socket::Tcp(known) = known else { return Err(io::ErrorKind::Unsupported.into()) };
+    let address = known.local_addr()?;
+    let known = SockRef::from(known);
+    if !known.reuse_port()? || (address.is_ipv6() && known.only_v6()?) {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    let socket = socket(address, true)?;
+    socket.listen(BACKLOG)?;
+    Ok(Socket::Tcp(socket.into()))
+}
+
 fn socket(address: SocketAddr, shared: bool) -> io::Result<socket2::Socket> {
     let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
@@ -98,7 +115,7 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<socket2::Socket> {
     Ok(socket)
 }
 
-fn bind_unix(path: &Path, workers: usize) -> io::Result<Vec<UnixListener>> {
+fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     if path.symlink_metadata().is_ok_and(|found| found.file_type().is_socket()) {
         if UnixStream::connect(path).is_ok() {
             return Err(io::ErrorKind::AddrInUse.into());
@@ -108,12 +125,7 @@ fn bind_unix(path: &Path, workers: usize) -> io::Result<Vec<UnixListener>> {
     }
     let listener = UnixListener::bind(path)?;
     listener.set_nonblocking(true)?;
-    let mut sockets = Vec::with_capacity(workers);
-    for _ in 1..workers {
-        sockets.push(listener.try_clone()?);
-    }
-    sockets.push(listener);
-    Ok(sockets)
+    Ok(listener)
 }
 
 #[cfg(test)]

@@ -1,15 +1,19 @@
 //! Where clients come in: sockets, connections, protocols. Bytes become requests for [`crate::proxy`], its responses
 //! become bytes; what a request means is not known here.
 //!
-//! Reading order: [`bind`] (sockets, and the refusal to share an address with another process), [`accept`] (a worker's
-//! accept loops), [`connection`] (which protocol it is), `proxy_header` (whose it is, where a balancer says so), [`http1`]
-//! and [`http2`] (and `complete`, `date`). The orderly end is [`crate::net::drain`]'s.
+//! Reading order: [`bind`] (sockets, and the refusal to share an address with another process), [`handover`] (sockets of
+//! the process before this one, which come by [`channel`], and of the service manager, by [`activation`]), [`accept`] (a
+//! worker's accept loops), [`connection`] (which protocol it is), `proxy_header` (whose it is, where a balancer says so),
+//! [`http1`] and [`http2`] (and `complete`, `date`). The orderly end is [`crate::net::drain`]'s.
 
 pub mod accept;
+pub mod activation;
 pub mod bind;
+pub mod channel;
 mod complete;
 pub mod connection;
 mod date;
+pub mod handover;
 pub mod http1;
 pub mod http2;
 mod proxy_header;

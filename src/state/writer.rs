@@ -26,6 +26,13 @@ pub enum Change {
         /// Told what it came to.
         done: Option<oneshot::Sender<ReloadStatus>>,
     },
+    /// Nothing is to change for a while: another process takes over what is bound now.
+    Hold {
+        /// Told when what was under way has ended.
+        held: oneshot::Sender<()>,
+        /// The end of it: said, or the other end is dropped.
+        over: oneshot::Receiver<()>,
+    },
 }
 
 /// The sockets that a configuration needs. What can fail fails in `prepare`; `commit` cannot.
@@ -133,6 +140,11 @@ impl<S: Sockets> Writer<S> {
                         // Who asked may be gone; the change has been done all the same.
                         let _ = done.send(self.status.last());
                     }
+                }
+                Change::Hold { held, over } => {
+                    // Either end may be gone: then there is nothing to wait for.
+                    let _ = held.send(());
+                    let _ = over.await;
                 }
             }
         }
