@@ -31,4 +31,5 @@ mod splitting;
 mod strictness;
 mod trust;
 mod tunnels;
+mod upgrade;
 mod watch;

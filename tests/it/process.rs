@@ -65,6 +65,57 @@ async fn sigterm_finishes_what_is_in_flight_and_takes_nothing_new() {
 }
 
 #[tokio::test]
+async fn connection_that_waits_has_one_more_request_when_the_process_drains() {
+    let upstream = Upstream::named("one").await;
+    let mut process = start(&to(upstream.address));
+    let request = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    let mut kept = Client::connect(process.address).await;
+    kept.send(request).await;
+    assert_eq!(status(&kept.read_response().await), 200);
+    // Accepted, and nothing said yet.
+    let mut new = Client::connect(process.address).await;
+    let mut silent = Client::connect(process.address).await;
+    new.send("GET / ").await;
+    kept.send(request).await;
+    assert_eq!(status(&kept.read_response().await), 200);
+    process.signal("TERM");
+    process.says("finishing").await;
+    until("nobody listens any more", || async {
+        tokio::net::TcpStream::connect(process.address).await.is_err().then_some(())
+    })
+    .await;
+    kept.send(request).await;
+    new.send("HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    for client in [&mut kept, &mut new] {
+        let answer = client.read_to_end().await;
+        assert_eq!(status(&answer), 200, "{answer}");
+        assert!(answer.contains("connection: close"), "{answer}");
+    }
+    // Who says nothing is not waited for until the end of time.
+    assert_eq!(silent.read_to_end().await, "");
+    assert_eq!(process.code().await, Some(0));
+}
+
+#[tokio::test]
+async fn process_with_idle_connections_ends_soon() {
+    let upstream = Upstream::named("one").await;
+    let mut process = start(&to(upstream.address));
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        let mut client = Client::connect(process.address).await;
+        client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        assert_eq!(status(&client.read_response().await), 200);
+        clients.push(client);
+    }
+    let asked = std::time::Instant::now();
+    process.signal("TERM");
+    assert_eq!(process.code().await, Some(0));
+    // Two seconds for a request that is on its way, and time for a loaded machine; `shutdown_timeout` is 30 s.
+    let elapsed = asked.elapsed();
+    assert!((Duration::from_secs(2)..Duration::from_secs(12)).contains(&elapsed), "{elapsed:?}");
+}
+
+#[tokio::test]
 async fn second_sigterm_ends_at_once() {
     let (upstream, _go) = slow().await;
     let mut process = start(&to(upstream.address));

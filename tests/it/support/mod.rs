@@ -4,6 +4,7 @@
 pub mod ask;
 pub mod client;
 pub mod haproxy;
+pub mod lineage;
 pub mod load;
 pub mod process;
 pub mod proxy;
