@@ -173,9 +173,14 @@ impl App {
     pub async fn upgrade(&self, launch: &Launch, limit: Duration) -> Result<Upgraded, UpgradeError> {
         let (held, stands) = oneshot::channel();
         let (ours, over) = oneshot::channel();
-        let asked = self.changes.send(Change::Hold { held, over }).await;
-        if asked.is_err() || stands.await.is_err() {
-            return Err(UpgradeError::Ending);
+        let asking = async {
+            let asked = self.changes.send(Change::Hold { held, over }).await;
+            asked.is_ok() && stands.await.is_ok()
+        };
+        match tokio::time::timeout(limit, asking).await {
+            Ok(true) => {}
+            Ok(false) => return Err(UpgradeError::Ending),
+            Err(_) => return Err(UpgradeError::Busy(limit)),
         }
         self.service.status("a new process starts");
         let places = lock(&self.bound).places();

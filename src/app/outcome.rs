@@ -1,18 +1,20 @@
 //! What an upgrade came to, for whoever has asked for it: `weir upgrade` waits at an address that is made of the
 //! process's id, and hears what the process says there. A process that nobody waits for says it to nobody.
 
-use std::io::{self, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io::{self, Read, Write};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::time::Duration;
 
-use rustix::net::sockopt::set_socket_passcred;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags};
+use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde::{Deserialize, Serialize};
 
 /// The longest message.
-const LONGEST: usize = 16 * 1024;
+const LONGEST: u64 = 64 * 1024;
+
+/// How long a message may take once it comes.
+const READING: Duration = Duration::from_secs(1);
 
 /// What an upgrade came to, and that there is one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,22 +36,29 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Tells whoever waits for the process `pid`, which is the caller.
+    /// Tells whoever waits for the process `pid`, which is the caller. It never waits itself.
     pub fn tell(&self, pid: u32) {
-        let told = serde_json::to_vec(self).map_err(io::Error::from).and_then(|text| {
-            let socket = UnixDatagram::unbound()?;
-            socket.set_nonblocking(true)?;
-            socket.send_to_addr(&text, &address(pid)?)
-        });
-        // Mostly nobody waits.
-        drop(told);
+        // Mostly nobody is there to hear it.
+        drop(self.try_tell(pid));
+    }
+
+    fn try_tell(&self, pid: u32) -> io::Result<()> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        rustix::net::connect(&socket, &SocketAddrUnix::new_abstract_name(name(pid).as_bytes())?)?;
+        // Anybody on this machine may listen there, and a reason may quote the configuration.
+        let listener = socket_peercred(&socket)?.uid;
+        if !listener.is_root() && listener != rustix::process::geteuid() {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        UnixStream::from(socket).write_all(&serde_json::to_vec(self)?)
     }
 }
 
 /// Hears the outcome of an upgrade.
 #[derive(Debug)]
 pub struct Ear {
-    socket: UnixDatagram,
+    socket: UnixListener,
     pid: u32,
 }
 
@@ -59,8 +68,7 @@ impl Ear {
     /// # Errors
     /// `AddrInUse` where another one waits for the same; else what the system says.
     pub fn for_process(pid: u32) -> io::Result<Self> {
-        let socket = UnixDatagram::bind_addr(&address(pid)?)?;
-        set_socket_passcred(&socket, true)?;
+        let socket = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name(pid))?)?;
         Ok(Self { socket, pid })
     }
 
@@ -69,31 +77,28 @@ impl Ear {
     /// # Errors
     /// What the system says.
     pub fn hear(&self, limit: Duration) -> io::Result<Option<Outcome>> {
-        self.socket.set_read_timeout(Some(limit))?;
-        let mut text = vec![0; LONGEST];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let into = &mut [IoSliceMut::new(&mut text)];
-        let received = match rustix::net::recvmsg(&self.socket, into, &mut control, RecvFlags::empty()) {
-            Ok(received) => received,
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return Ok(None),
-            Err(error) => return Err(error.into()),
+        set_socket_timeout(&self.socket, Timeout::Recv, Some(limit))?;
+        let stream = match self.socket.accept() {
+            Ok((stream, _)) => stream,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(error) => return Err(error),
         };
         // Anybody on this machine may say something here; the kernel says who it was.
-        let is_its = control.drain().any(|message| match message {
-            RecvAncillaryMessage::ScmCredentials(sender) => {
-                u32::try_from(sender.pid.as_raw_nonzero().get()) == Ok(self.pid)
-            }
-            _ => false,
-        });
-        let text =
-            text.get(..received.bytes).filter(|_| is_its && !received.flags.contains(ReturnFlags::TRUNC));
-        Ok(text.and_then(|text| serde_json::from_slice(text).ok()))
+        let sender = socket_peercred(&stream)?.pid.as_raw_nonzero().get();
+        if u32::try_from(sender) != Ok(self.pid) {
+            return Ok(None);
+        }
+        stream.set_read_timeout(Some(READING))?;
+        let mut text = Vec::new();
+        // What does not come whole is no outcome.
+        drop(stream.take(LONGEST).read_to_end(&mut text));
+        Ok(serde_json::from_slice(&text).ok())
     }
 }
 
-fn address(pid: u32) -> io::Result<SocketAddr> {
-    SocketAddr::from_abstract_name(format!("weir-upgrade-{pid}"))
+/// Where the outcome for process `pid` is heard, in the abstract namespace.
+fn name(pid: u32) -> String {
+    format!("weir-upgrade-{pid}")
 }
 
 #[cfg(test)]
@@ -109,10 +114,20 @@ mod tests {
         let outcome = Outcome::Failed { reason: "no".to_owned() };
         outcome.tell(ours);
         assert_eq!(ear.hear(Duration::from_secs(20)).unwrap(), Some(outcome.clone()));
-        // One who waits for the parent hears us say something in its place.
+        // Who waits for another process hears us say something in its place.
         let other = std::os::unix::process::parent_id();
         let ear = Ear::for_process(other).unwrap();
         outcome.tell(other);
         assert_eq!(ear.hear(Duration::from_secs(20)).unwrap(), None);
+    }
+
+    #[test]
+    fn nobody_hears_it_then_nothing_is_waited_for() {
+        Outcome::Begun.tell(u32::MAX);
+        // One that never accepts: its queue is full in the end.
+        let _ear = Ear::for_process(u32::MAX).unwrap();
+        for _ in 0..10_000 {
+            Outcome::Begun.tell(u32::MAX);
+        }
     }
 }

@@ -9,10 +9,11 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::front::channel::{Channel, Message, VARIABLE, VERSION};
 use crate::front::handover::Place;
@@ -58,6 +59,9 @@ pub enum UpgradeError {
     /// The new process does not get ready.
     #[error("the new process was not ready within {0:?} and was killed")]
     Silent(Duration),
+    /// A change of the configuration does not come to its end.
+    #[error("a change of the configuration was still under way after {0:?}")]
+    Busy(Duration),
     /// This process is ending.
     #[error("this process is ending")]
     Ending,
@@ -107,8 +111,14 @@ impl Successor {
 impl Drop for Successor {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
-            // It may have ended by itself. The runtime waits for what is left of it.
-            let _ = child.start_kill();
+            let process = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+            if let (Ok(Some((Message::Ready, _))), Some(process)) = (self.channel.receive(), process) {
+                // It has connections already: it ends as this process does that wants it no more.
+                let _ = kill_process(process, Signal::TERM);
+            } else {
+                // It may have ended by itself. The runtime waits for what is left of it.
+                let _ = child.start_kill();
+            }
         }
     }
 }
@@ -137,7 +147,11 @@ pub async fn start(launch: &Launch, places: Vec<Place>, limit: Duration) -> Resu
     match tokio::time::timeout(limit, successor.become_ready(places)).await {
         Ok(Ok(())) => Ok(successor),
         Ok(Err(error)) => Err(error),
-        Err(_) => Err(UpgradeError::Silent(limit)),
+        // It may have said so in this moment.
+        Err(_) => match successor.channel.receive() {
+            Ok(Some((Message::Ready, _))) => Ok(successor),
+            Ok(_) | Err(_) => Err(UpgradeError::Silent(limit)),
+        },
     }
 }
 
@@ -230,7 +244,7 @@ impl Predecessor {
         if let Ok(Ok(Some((Message::Yours, _)))) = told.await {
             info!("took over from the former process");
         } else {
-            tracing::warn!("the former process went without a word");
+            warn!("the former process did not say that it takes no more");
         }
     }
 }

@@ -63,7 +63,7 @@ fn wait(ear: &Ear, process: Pid) -> anyhow::Result<Outcome> {
             // Once it has begun it ends: the process itself has a limit for it.
             None if !has_begun && asked.elapsed() > ANSWER => {
                 bail!(
-                    "no answer within {ANSWER:?}: is it another network namespace? What came of it stands in its log"
+                    "no answer within {ANSWER:?}: is it in another namespace? What came of it stands in its log"
                 )
             }
             Some(_) | None => {}

@@ -89,6 +89,33 @@ async fn while_one_is_under_way_another_is_refused_and_changes_wait() {
 }
 
 #[tokio::test]
+async fn upgrade_behind_a_reading_that_hangs_is_given_up() {
+    let upstream = Plain::named("one").await;
+    let lineage = Lineage::start_with(&before(upstream.address, 1, ""), |command, _| {
+        command.args(["--upgrade-timeout", "300ms"]);
+    })
+    .await;
+    let address = lineage.address().await;
+    lineage.says("serving").await;
+    // A pipe that has a writer who says nothing: reading it takes for ever.
+    let pipe = lineage.folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let path = lineage.folder.path().join("weir.yaml");
+    std::fs::rename(&pipe, &path).unwrap();
+    lineage.signal(Signal::HUP);
+    // Opening it for writing waits for the reader.
+    let opening = tokio::task::spawn_blocking(|| std::fs::File::options().write(true).open(path).unwrap());
+    let writer = opening.await.unwrap();
+    lineage.signal(Signal::USR2);
+    let told = lineage.says("upgrade failed").await;
+    assert!(told.contains("a change of the configuration was still under way"), "{told}");
+    assert_eq!(Ask::get("/").send(Via::Http1, address).await.status, 200);
+    lineage.signal(Signal::TERM);
+    assert_eq!(lineage.code(lineage.pid()).await, 0);
+    drop(writer);
+}
+
+#[tokio::test]
 async fn end_of_the_process_ends_the_upgrade_too() {
     let upstream = Plain::named("one").await;
     let lineage = Lineage::start(&before(upstream.address, 1, "")).await;
