@@ -1,5 +1,6 @@
 //! Upgrades that come to nothing: the former process goes on, and says why.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use rustix::process::Signal;
@@ -17,27 +18,14 @@ async fn is_gone(pid: i32) {
     .await;
 }
 
-#[tokio::test]
-async fn new_process_that_fails_leaves_the_former_one_serving_and_tells_why() {
-    let upstream = Plain::named("one").await;
-    let good = before(upstream.address, 2, "");
-    let bad = good.replace("upstream: one", "upstream: two");
-    let lineage = Lineage::start_with(&good, |command, _| {
-        command.args(["--upgrade-timeout", "700ms"]);
+/// Passes when an upgrade to a script, with a configuration, leaves the former process serving with `expected` in its log,
+/// for each of the rows; the lineage then.
+async fn check(good: &str, limit: &str, rows: &[(&str, &str, &str)]) -> (Lineage, SocketAddr) {
+    let lineage = Lineage::start_with(good, |command, _| {
+        command.args(["--upgrade-timeout", limit]);
     })
     .await;
     let address = lineage.address().await;
-    let weir = env!("CARGO_BIN_EXE_weir");
-    let rows = [
-        ("exit 3", &good, "ended before it was ready (exit status: 3)"),
-        ("kill -9 $$", &good, "ended before it was ready (signal: 9"),
-        ("exec sleep 1000", &good, "was not ready within 700ms"),
-        ("exec 0</dev/null; exec sleep 1000", &good, "was not ready within 700ms"),
-        (&format!("exec {weir} \"$@\""), &bad, "unknown-upstream"),
-        (&format!("WEIR_HANDOVER=2 exec {weir} \"$@\""), &good, "hands over in version 2"),
-        (&format!("exec {weir} \"$@\" </dev/null"), &good, "ended before it was ready (exit status: 1)"),
-        (&format!("exec {weir} run --config nowhere.yaml"), &good, "nowhere.yaml"),
-    ];
     for (script, text, expected) in rows {
         lineage.configure(text);
         lineage.install_script(script);
@@ -51,6 +39,24 @@ async fn new_process_that_fails_leaves_the_former_one_serving_and_tells_why() {
         is_gone(pid).await;
         assert_eq!(Ask::get("/").send(Via::Http1, address).await.status, 200, "{script}");
     }
+    (lineage, address)
+}
+
+#[tokio::test]
+async fn new_process_that_fails_leaves_the_former_one_serving_and_tells_why() {
+    let upstream = Plain::named("one").await;
+    let good = before(upstream.address, 2, "");
+    let bad = good.replace("upstream: one", "upstream: two");
+    let weir = env!("CARGO_BIN_EXE_weir");
+    let rows = [
+        ("exit 3", &*good, "ended before it was ready (exit status: 3)"),
+        ("kill -9 $$", &good, "ended before it was ready (signal: 9"),
+        (&format!("exec {weir} \"$@\""), &bad, "unknown-upstream"),
+        (&format!("WEIR_HANDOVER=2 exec {weir} \"$@\""), &good, "hands over in version 2"),
+        (&format!("exec {weir} \"$@\" </dev/null"), &good, "ended before it was ready (exit status: 1)"),
+        (&format!("exec {weir} run --config nowhere.yaml"), &good, "nowhere.yaml"),
+    ];
+    let (lineage, address) = check(&good, "1m", &rows).await;
     std::fs::remove_file(lineage.folder.path().join("weir")).unwrap();
     lineage.signal(Signal::USR2);
     let told = lineage.says("upgrade failed").await;
@@ -61,6 +67,19 @@ async fn new_process_that_fails_leaves_the_former_one_serving_and_tells_why() {
     let former = lineage.upgrade().await;
     assert_eq!(lineage.code(former).await, 0);
     assert_eq!(Ask::get("/").send(Via::Http1, address).await.status, 200);
+}
+
+#[tokio::test]
+async fn new_process_that_says_nothing_is_killed() {
+    let upstream = Plain::named("one").await;
+    let good = before(upstream.address, 2, "");
+    let expected = "was not ready within 300ms";
+    check(
+        &good,
+        "300ms",
+        &[("exec sleep 1000", &good, expected), ("exec 0</dev/null; exec sleep 1000", &good, expected)],
+    )
+    .await;
 }
 
 #[tokio::test]
