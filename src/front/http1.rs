@@ -29,7 +29,7 @@ const HALF_CLOSED: Duration = Duration::from_secs(1);
 
 /// How long a connection that waits may still bring a request once it drains: the client does not know yet, and one that
 /// is on its way must not meet a closed door.
-const GRACE: Duration = Duration::from_secs(2);
+pub(super) const GRACE: Duration = Duration::from_secs(2);
 
 /// The longest target: what HTTP/2 could pass on.
 const MAX_TARGET: usize = 65_534;

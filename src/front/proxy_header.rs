@@ -6,11 +6,12 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
+use super::http1::GRACE;
 use crate::config::model;
 use crate::net::Socket;
 use crate::proxy::peer::Peer;
@@ -87,15 +88,23 @@ async fn read(
     let mut header = Incoming::default();
     let mut waiting = downstream.drained.clone();
     let mut end = pin!(waiting.wanted());
-    let mut timer = pin!(sleep_until(accepted + downstream.listener.header_timeout));
+    let deadline = accepted + downstream.listener.header_timeout;
+    let mut timer = pin!(sleep_until(deadline));
+    let mut is_draining = false;
     poll_fn(|cx| {
         if let Poll::Ready(read) = header.poll(socket, cx) {
             return Poll::Ready(read);
         }
-        // Who has begun is heard out.
-        if header.read == 0 && end.as_mut().poll(cx).is_ready() {
+        if !is_draining && end.as_mut().poll(cx).is_ready() {
+            is_draining = true;
+            timer.as_mut().reset(deadline.min(Instant::now() + GRACE));
+        }
+        ready!(timer.as_mut().poll(cx));
+        if is_draining && header.read == 0 {
             return Poll::Ready(Err(Unfit::Silent));
         }
+        // Who has begun is heard out.
+        timer.as_mut().reset(deadline);
         timer.as_mut().poll(cx).map(|()| Err(Unfit::Late))
     })
     .await

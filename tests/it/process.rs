@@ -97,6 +97,27 @@ async fn connection_that_waits_has_one_more_request_when_the_process_drains() {
 }
 
 #[tokio::test]
+async fn connection_of_a_balancer_that_has_said_nothing_yet_is_served_when_the_process_drains() {
+    let upstream = Upstream::named("one").await;
+    let text = "listeners: [{ bind: 127.0.0.1:0, proxy_protocol: required, trust: [127.0.0.1] }]\n";
+    let mut process = Process::start(&format!("{text}{}", to(upstream.address)));
+    let mut client = Client::connect(process.address).await;
+    let mut silent = Client::connect(process.address).await;
+    process.signal("TERM");
+    process.says("finishing").await;
+    until("nobody listens any more", || async {
+        tokio::net::TcpStream::connect(process.address).await.is_err().then_some(())
+    })
+    .await;
+    client.send("PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nGET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let answer = client.read_to_end().await;
+    assert_eq!(status(&answer), 200, "{answer}");
+    assert!(answer.contains("connection: close"), "{answer}");
+    assert_eq!(silent.read_to_end().await, "");
+    assert_eq!(process.code().await, Some(0));
+}
+
+#[tokio::test]
 async fn process_with_idle_connections_ends_soon() {
     let upstream = Upstream::named("one").await;
     let mut process = start(&to(upstream.address));
