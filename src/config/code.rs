@@ -80,6 +80,12 @@ codes! {
     NoEffect "no-effect" "a key has no effect here";
     KeyTooShort "key-too-short" "a key that signs overrides is too short";
     TooManyKeys "too-many-keys" "a key file has more than two keys";
+    InvalidCertificate "invalid-certificate" "a file of certificates cannot be used";
+    InvalidPrivateKey "invalid-private-key" "a certificate's key cannot be used";
+    KeyMismatch "key-mismatch" "a key does not belong to its certificate";
+    NamelessCertificate "nameless-certificate" "a certificate has no name that a client could ask for";
+    DuplicateCertificate "duplicate-certificate" "two certificates of one kind have the same name";
+    CertificateTime "certificate-time" "a certificate has expired or is not valid yet";
     UnreachableRoute "unreachable-route" "another route takes every request of this one";
     UnusedUpstream "unused-upstream" "no route and no split leads to an upstream";
     UnusedSplit "unused-split" "no route leads to a split";

@@ -14,6 +14,8 @@ const SECTIONS: &[(&str, &str)] = &[
     ("The file", ""),
     ("`listeners[]`", "Listener"),
     ("`listeners[].timeouts`", "ListenerTimeouts"),
+    ("`listeners[].tls`", "ListenerTls"),
+    ("`listeners[].tls.certificates[]`", "Certificate"),
     ("`telemetry`", "Telemetry"),
     ("`admin`", "Admin"),
     ("`access_log`", "AccessLog"),

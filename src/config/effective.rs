@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::field::{Field, Name, Percent, Text, section};
-use super::raw::{Missing, OnUnavailable, Root, Route, Split};
+use super::raw::{ClientAuth, Missing, OnUnavailable, Root, Route, Split};
 use super::span::Span;
 
 /// Fills in the defaults that follow from other keys: names, numbers of cores, salts, upstreams of variants.
@@ -18,6 +18,9 @@ pub(super) fn complete(root: &mut Root) {
         let span = listener.span;
         if let Some(listener) = listener.get_mut() {
             listener.name.complete(span, || Name(format!("listener-{number}")));
+            if let Some(tls) = listener.tls.get_mut().filter(|tls| tls.client_ca.is_given()) {
+                tls.client_auth.complete(tls.client_ca.span, || ClientAuth::Required);
+            }
         }
     }
     if let Some(splits) = root.splits.get_mut() {

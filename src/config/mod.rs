@@ -23,6 +23,7 @@ pub mod schema;
 mod source;
 mod span;
 mod substitute;
+pub mod tls;
 pub mod watch;
 mod yaml;
 

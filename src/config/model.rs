@@ -9,6 +9,7 @@ use http::uri::Scheme;
 use http::{HeaderName, HeaderValue, StatusCode};
 use indexmap::IndexMap;
 
+use super::tls::ListenerTls;
 use crate::logic::balance::Policy;
 use crate::logic::route::RouteMatch;
 use crate::logic::split::Split;
@@ -47,6 +48,8 @@ pub struct Listener {
     pub bind: BindAddress,
     /// Whether connections begin with a PROXY header, from peers in `trust` where that is set.
     pub proxy_protocol: bool,
+    /// TLS; `None` is plain.
+    pub tls: Option<Arc<ListenerTls>>,
     /// Whose identity and forwarding headers count. `None`: identity headers of everybody, forwarding headers of nobody.
     pub trust: Option<IpSet>,
     /// How long a request head may take, from its first byte (a new connection's: from its acceptance).

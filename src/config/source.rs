@@ -13,8 +13,10 @@ use super::span::{Sources, Span};
 
 /// The largest configuration file.
 const MAX_TEXT: u64 = 16 << 20;
-/// The largest key file.
+/// The largest key file of overrides.
 const MAX_KEY: u64 = 4 << 10;
+/// The largest file of certificates or their keys: some times what all the world's authorities need.
+const MAX_PEM: u64 = 1 << 20;
 
 /// The texts of a configuration, and what went wrong with reading them.
 #[derive(Debug, Default)]
@@ -124,8 +126,8 @@ pub(super) enum FileError {
     #[error("{0}")]
     Unreadable(io::Error),
     /// It is too large.
-    #[error("it is larger than {MAX_KEY} bytes")]
-    TooLarge,
+    #[error("it is larger than {0} bytes")]
+    TooLarge(u64),
 }
 
 impl Files {
@@ -134,6 +136,18 @@ impl Files {
     /// # Errors
     /// [`FileError`] when it is no readable regular file (a pipe or device could keep the reader forever), or too large.
     pub(super) fn key_file(&mut self, path: &Path) -> Result<Vec<u8>, FileError> {
+        self.read(path, MAX_KEY)
+    }
+
+    /// The content of the file of certificates, or of a key of one, at `path`.
+    ///
+    /// # Errors
+    /// As of [`Files::key_file`].
+    pub(super) fn pem_file(&mut self, path: &Path) -> Result<Vec<u8>, FileError> {
+        self.read(path, MAX_PEM)
+    }
+
+    fn read(&mut self, path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
         if !self.named.iter().any(|known| known == path) {
             self.named.push(path.to_owned());
         }
@@ -141,7 +155,7 @@ impl Files {
         if !regular {
             return Err(FileError::Unreadable(io::Error::other("it is not a regular file")));
         }
-        read_at_most(path, MAX_KEY).map_err(FileError::Unreadable)?.ok_or(FileError::TooLarge)
+        read_at_most(path, limit).map_err(FileError::Unreadable)?.ok_or(FileError::TooLarge(limit))
     }
 }
 

@@ -4,9 +4,10 @@
 //!
 //! Reading order: [`known`] (the names that the proxy itself reads), [`fields`] (header fields of any protocol),
 //! [`request`] (with its `target`) and [`response`] (heads), `lines` (what both have in common), [`framing`] (where a
-//! body ends), [`chunked`]; [`websocket`] (where its frames end); [`proxy_protocol`] (whose connection it is). What a
-//! message means is not known here; sockets are `net`'s.
+//! body ends), [`chunked`]; [`websocket`] (where its frames end); [`proxy_protocol`] (whose connection it is);
+//! [`certificate`] (what X.509 says of a peer). What a message means is not known here; sockets are `net`'s.
 
+pub mod certificate;
 pub mod chunked;
 pub mod fields;
 pub mod framing;
@@ -21,6 +22,7 @@ pub mod websocket;
 #[cfg(test)]
 mod tests;
 
+pub use certificate::{Certificate, CertificateError, SubjectName};
 pub use chunked::Chunked;
 pub use fields::{Fields, Name};
 pub use framing::{FramingError, Length};

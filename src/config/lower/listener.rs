@@ -29,6 +29,7 @@ fn listener(cx: &mut Lower<'_, '_>, field: &Field<raw::Listener>) -> Option<List
     let raw = field.get()?;
     let bind = cx.require(&raw.bind, field.span, "bind").and_then(|_| cx.bind(&raw.bind));
     let name = cx.name(&raw.name, ListenerName::new);
+    let tls = cx.listener_tls(&raw.tls);
     let trust = cx.networks(&raw.trust).map(|networks| (!raw.trust.is_absent()).then_some(networks));
     let timeouts = raw.timeouts.get().map(|timeouts| {
         let header = cx.positive(&timeouts.header);
@@ -50,6 +51,7 @@ fn listener(cx: &mut Lower<'_, '_>, field: &Field<raw::Listener>) -> Option<List
         name: name?,
         bind: bind?,
         proxy_protocol: matches!(raw.proxy_protocol.get()?, raw::ProxyHeader::Required),
+        tls: tls?,
         trust: trust?,
         header_timeout: header?,
         idle_timeout: idle?,

@@ -1,7 +1,8 @@
 //! Raw to valid: what the values mean, alone and together. Every error is reported, none hides another.
 //!
-//! Reading order: [`Lower`] (what all share), [`value`] (one value at a time), [`header`], [`condition`], then the
-//! sections: [`listener`], [`admin`], [`upstream`], [`split`], [`route`]; last [`advice`], what is allowed but odd.
+//! Reading order: [`Lower`] (what all share), [`value`] (one value at a time), [`header`], [`condition`], [`tls`]
+//! (certificates and keys), then the sections: [`listener`] and [`listener_tls`], [`admin`], [`upstream`], [`split`],
+//! [`route`]; last [`advice`], what is allowed but odd.
 //! A function that returns `None` has reported why.
 
 mod admin;
@@ -9,14 +10,17 @@ mod advice;
 mod condition;
 mod header;
 mod listener;
+mod listener_tls;
 mod route;
 mod split;
+mod tls;
 mod upstream;
 mod value;
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use indexmap::IndexMap;
 
@@ -31,7 +35,7 @@ use super::span::Span;
 /// The configuration that `root` describes; `None` when there are errors, which are in the report.
 pub(super) fn lower(report: &mut Report<'_>, files: &mut Files, root: &Root) -> Option<Config> {
     let names = Names::of(report, root);
-    let mut cx = Lower { report, files, names };
+    let mut cx = Lower { report, files, names, now: now() };
     let workers =
         cx.range(&root.workers, "`workers`", 1, 1024).and_then(|workers| usize::try_from(workers).ok());
     let shutdown_timeout = cx.period(&root.shutdown_timeout);
@@ -69,6 +73,14 @@ struct Lower<'l, 'r> {
     report: &'l mut Report<'r>,
     files: &'l mut Files,
     names: Names,
+    /// When this is, in seconds since 1970: certificates expire.
+    now: i64,
+}
+
+#[expect(clippy::disallowed_methods, reason = "whether a certificate holds is asked once, when it is read")]
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// What is defined, so that references can be checked in any order.

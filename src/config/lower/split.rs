@@ -325,7 +325,7 @@ fn keys(cx: &mut Lower<'_, '_>, field: &Field<Text>) -> Option<Vec<Key>> {
         Err(error) => {
             let code = match error {
                 FileError::Unreadable(_) => Code::FileUnreadable,
-                FileError::TooLarge => Code::FileTooLarge,
+                FileError::TooLarge(_) => Code::FileTooLarge,
             };
             cx.invalid(code, field, format!("the key file cannot be used: {error}"))
                 .hint("a relative path begins at the folder of the file that names it");

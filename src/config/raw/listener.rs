@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::field::{Field, Name, Period, Size, Text, section};
+use super::tls::ListenerTls;
 
 presets! {
     h_1: Period = "1h";
@@ -29,6 +30,9 @@ pub(in crate::config) struct Listener {
     /// it is. Where `trust` is written, only those networks may send one.
     #[serde(default = "not_expected")]
     pub(in crate::config) proxy_protocol: Field<ProxyHeader>,
+    /// TLS. By default the listener is plain.
+    #[serde(default)]
+    pub(in crate::config) tls: Field<ListenerTls>,
     /// The networks of the peers whose identity and forwarding headers count. From all others, headers that any key,
     /// condition or override names are removed. By default everybody's identity headers count.
     #[serde(default)]

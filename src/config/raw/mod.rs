@@ -21,6 +21,7 @@ mod listener;
 mod observe;
 mod route;
 mod split;
+mod tls;
 mod upstream;
 
 pub(super) use condition::Condition;
@@ -28,6 +29,7 @@ pub(super) use listener::{Listener, ProxyHeader, Underscores};
 pub(super) use observe::{AccessLog, Admin, Telemetry};
 pub(super) use route::{HeaderChanges, Redirect, Respond, Route, Scheme};
 pub(super) use split::{Cache, Missing, OnUnavailable, Rule, Split, Variant};
+pub(super) use tls::{ClientAuth, ListenerTls, Pair, TlsVersion, UnknownName};
 pub(super) use upstream::{Announcement, Balance, Protocol, Upstream};
 
 presets! {
