@@ -270,6 +270,12 @@ impl Client<'_> {
                 }
             }
             *early = Early::default();
+            while let Err(error) = io.flush() {
+                let is_held_up = error.kind() == std::io::ErrorKind::WouldBlock;
+                if !is_held_up || !matches!(io.poll_writable(cx), Poll::Ready(Ok(()))) {
+                    return;
+                }
+            }
             let Poll::Ready(mut head) = interim.poll_next(cx) else { return };
             if version == Version::HTTP_11 {
                 crate::proxy::headers::strip_hop_by_hop(&mut head.fields);
@@ -341,7 +347,13 @@ impl Client<'_> {
         let may_send = || !self.link.is_between() || self.link.ahead() > 0;
         match sent {
             Ok(()) if stays && self.link.is_between() && self.closed_since.get().is_none() => Next::Request,
-            Ok(()) => Next::Close { linger: close || may_send() },
+            Ok(()) => {
+                if self.link.io().tls().is_some() {
+                    // A client that is behind is told the end too: without it, it would have to take all for cut off.
+                    self.end(self.downstream.listener.idle_timeout).await;
+                }
+                Next::Close { linger: close || may_send() }
+            }
             Err(Broken::Off) if ends_by_close => {
                 // The end of the connection would be the end of the body.
                 self.link.io().reset_on_close();
@@ -373,7 +385,8 @@ impl Client<'_> {
             }
             // The client takes nothing, or may be gone: it has a time in which it must take something.
             let now = Instant::now();
-            if std::mem::replace(&mut written, transfer.written()) != transfer.written() {
+            let so_far = transfer.written() + self.link.io().sent();
+            if std::mem::replace(&mut written, so_far) != so_far {
                 progress = None;
             }
             let patience = if is_closed && !transfer.is_held_up() { HALF_CLOSED } else { limit };
@@ -403,11 +416,22 @@ impl Client<'_> {
         true
     }
 
+    /// Says that nothing more comes, as far as the client takes it within `limit`.
+    async fn end(&self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        poll_fn(|cx| match self.link.io().poll_end(cx) {
+            Poll::Ready(()) => Poll::Ready(()),
+            Poll::Pending => self.gone.borrow_mut().poll_until(cx, deadline),
+        })
+        .await;
+    }
+
     /// Reads what the client is still sending until it closes or has had its time: a socket closed with bytes unread is
     /// reset, and the reset would overtake our last response (RFC 9112 §9.6).
     async fn linger(&self) {
-        let io = self.link.io();
-        io.end();
+        self.end(LINGER).await;
+        // What it was is of no interest, so it is not opened.
+        let io = self.link.io().socket();
         let deadline = Instant::now() + LINGER;
         let mut scratch = [0; 8192];
         poll_fn(|cx| {

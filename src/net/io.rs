@@ -79,12 +79,25 @@ impl Io {
         }
     }
 
-    /// Says that nothing more will be written.
-    pub fn end(&self) {
+    /// How many sealed bytes the socket took; 0 of a plain one, which takes what it is given.
+    pub fn sent(&self) -> u64 {
+        self.tls().map_or(0, Tls::sent)
+    }
+
+    /// Ready when it was said that nothing more will be written: through TLS behind all that was taken, so that the peer
+    /// knows that nobody else has cut it. What follows from the peer is of no more interest: of TLS it is not to be read,
+    /// but from the [`Io::socket`] below.
+    pub fn poll_end(&self, cx: &mut Context<'_>) -> Poll<()> {
         if let Self::Tls(tls) = self {
             tls.close();
+            while tls.flush().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+                if ready!(self.poll_writable(cx)).is_err() {
+                    break;
+                }
+            }
         }
         self.socket().end();
+        Poll::Ready(())
     }
 
     /// Lets the peer see a reset, and not an orderly end, when this is dropped. A Unix socket has no reset.
@@ -186,21 +199,9 @@ impl AsyncWrite for Io {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if let Self::Tls(tls) = this {
-            tls.close();
-            ready!(tls_flushed(this, cx))?;
-        }
-        match this {
+        match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
-            Self::Tls(tls) => {
-                tls.socket().end();
-                Poll::Ready(Ok(()))
-            }
+            tls @ Self::Tls(_) => tls.poll_end(cx).map(Ok),
         }
     }
-}
-
-fn tls_flushed(io: &Io, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-    io.poll_taken(cx, |io| io.flush().map(|()| 0)).map_ok(drop)
 }

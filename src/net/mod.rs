@@ -26,5 +26,5 @@ pub use drain::{Drain, Drained};
 pub use io::Io;
 pub use link::{Link, LinkError};
 pub use socket::Socket;
-pub use tls::Tls;
+pub use tls::{Tls, Writer};
 pub use transfer::{Coding, Transfer, TransferError};

@@ -7,7 +7,8 @@ use std::cell::{Cell, RefCell};
 use std::io::{self, BufRead, IoSlice, Read, Write};
 use std::task::{Context, Poll};
 
-use rustls::Connection;
+use rustls::pki_types::CertificateDer;
+use rustls::{Connection, ProtocolVersion};
 
 use super::Socket;
 
@@ -29,10 +30,13 @@ pub struct Tls {
     carried: RefCell<Vec<u8>>,
     /// Whether the peer is owed the word that this is the end.
     owes_close: Cell<bool>,
+    /// How many bytes the socket took.
+    sent: Cell<u64>,
 }
 
 /// A socket as rustls writes to it.
-struct Writer<'a>(&'a Socket);
+#[derive(Debug)]
+pub struct Writer<'a>(pub &'a Socket);
 
 impl Write for Writer<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -56,7 +60,32 @@ impl Tls {
             session: RefCell::new(session),
             carried: RefCell::default(),
             owes_close: Cell::new(true),
+            sent: Cell::new(0),
         }
+    }
+
+    /// Whether `protocol` was agreed on in the handshake (ALPN).
+    pub fn speaks(&self, protocol: &[u8]) -> bool {
+        self.session.borrow().alpn_protocol() == Some(protocol)
+    }
+
+    /// The certificate of the peer in DER, verified, if it has shown one.
+    pub fn peer_certificate(&self) -> Option<CertificateDer<'static>> {
+        self.session.borrow().peer_certificates()?.first().cloned()
+    }
+
+    /// The version of TLS, as in `TLSv1.3`.
+    pub fn version(&self) -> &'static str {
+        match self.session.borrow().protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
+            Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+            _ => "",
+        }
+    }
+
+    /// How many bytes the socket took: what is sealed is not yet sent.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.get()
     }
 
     /// The socket below.
@@ -89,19 +118,19 @@ impl Tls {
         if !carried.is_empty() {
             self.open(session, &carried, into, &mut filled)?;
         }
-        while filled == 0 {
-            let is_over = SCRATCH.with_borrow_mut(|scratch| {
-                scratch.resize(READ, 0);
-                // No more than there is room for, though the framing makes it a little less.
-                let room = into.len().clamp(4096, READ);
-                let read = self.socket.read(scratch.get_mut(..room).unwrap_or_default())?;
-                self.open(session, scratch.get(..read).unwrap_or_default(), into, &mut filled)
-            })?;
-            if is_over {
-                break;
-            }
+        if filled > 0 {
+            return Ok(filled);
         }
-        Ok(filled)
+        let is_over = SCRATCH.with_borrow_mut(|scratch| {
+            scratch.resize(READ, 0);
+            // No more than there is room for, though the framing makes it a little less.
+            let room = into.len().clamp(4096, READ);
+            let read = self.socket.read(scratch.get_mut(..room).unwrap_or_default())?;
+            self.open(session, scratch.get(..read).unwrap_or_default(), into, &mut filled)
+        })?;
+        // A peer may send records without end that have nothing in them: whoever reads asks again, and others have their
+        // turn in between.
+        if filled == 0 && !is_over { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(filled) }
     }
 
     /// Opens `sealed` into the rest of `into`; whether the end has come. Nothing at all is the socket's end.
@@ -118,7 +147,7 @@ impl Tls {
             let opened = session.process_new_packets();
             if session.wants_write() {
                 // An alert, or the answer to a change of keys: as far as it goes now.
-                let _ = flush(session, &self.socket);
+                let _ = self.send(session);
             }
             opened.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
             if self.take(session, into, filled)? || is_end {
@@ -170,9 +199,9 @@ impl Tls {
     fn seal(&self, write: impl FnOnce(&mut Connection) -> io::Result<usize>) -> io::Result<usize> {
         let session = &mut *self.session.borrow_mut();
         // What was sealed before goes first: so much waits at most.
-        flush(session, &self.socket)?;
+        self.send(session)?;
         let taken = write(session)?;
-        match flush(session, &self.socket) {
+        match self.send(session) {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
             _ => Ok(taken),
         }
@@ -180,7 +209,15 @@ impl Tls {
 
     /// Writes what is sealed.
     pub(super) fn flush(&self) -> io::Result<()> {
-        flush(&mut self.session.borrow_mut(), &self.socket)
+        self.send(&mut self.session.borrow_mut())
+    }
+
+    fn send(&self, session: &mut Connection) -> io::Result<()> {
+        while session.wants_write() {
+            let sent = session.write_tls(&mut Writer(&self.socket))?;
+            self.sent.set(self.sent.get() + sent as u64);
+        }
+        Ok(())
     }
 
     /// Tells the peer that this is the end, so that it does not take it for one that somebody else made.
@@ -189,7 +226,7 @@ impl Tls {
             let session = &mut *self.session.borrow_mut();
             session.send_close_notify();
             // Best effort: a peer that takes nothing is not told.
-            let _ = flush(session, &self.socket);
+            let _ = self.send(session);
         }
     }
 
@@ -203,11 +240,4 @@ impl Drop for Tls {
     fn drop(&mut self) {
         self.close();
     }
-}
-
-fn flush(session: &mut Connection, socket: &Socket) -> io::Result<()> {
-    while session.wants_write() {
-        session.write_tls(&mut Writer(socket))?;
-    }
-    Ok(())
 }

@@ -1,5 +1,7 @@
 //! Messages over real sockets, however they are cut, and whoever is slow.
 
+mod tls;
+
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -164,7 +166,7 @@ proptest! {
             let sending = async {
                 let sent = poll_fn(|cx| transfer.poll(cx, link.io())).await;
                 assert!(sent.is_ok());
-                link.io().end();
+                poll_fn(|cx| link.io().poll_end(cx)).await;
             };
             // A slow reader between the two.
             let reading = async {
