@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use weir::logic::condition::{Condition, RequestView, Source, Test};
+use weir::logic::condition::{ClientCertificate, Condition, RequestView, Source, Test};
 use weir::logic::split::{Draw, Layout, Rule, Split, Then, assign, assign_traced, hash};
 use weir::types::{RuleName, Share, SplitName, VariantName};
 
@@ -50,6 +50,10 @@ impl RequestView for Request {
 
     fn client_ip(&self) -> IpAddr {
         Ipv4Addr::LOCALHOST.into()
+    }
+
+    fn certificate(&self) -> Option<&ClientCertificate> {
+        None
     }
 }
 

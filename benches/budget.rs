@@ -144,6 +144,7 @@ impl Proxy {
                 peer,
                 client: None,
                 secure: false,
+                identity: None,
                 drained: Drain::new().1,
             },
             requests: (0..USERS).map(|user| request(user).into_bytes()).collect(),
@@ -183,7 +184,7 @@ impl Proxy {
         let trust = Trust::of(settings.trust.as_ref(), peer);
         let authority = addressee(head, settings.strict_host, trust.forwarding);
         underscores::settle(&mut head.fields, settings.underscores).unwrap();
-        let client_ip = identify(&mut head.fields, &snapshot.routing_headers, trust, peer);
+        let client_ip = identify(&mut head.fields, &snapshot.routing_headers, trust, peer, None);
         black_box(headers::is_secure(&head.fields, trust.forwarding, self.downstream.secure));
         headers::request_id(&mut head.fields, trust.identity, passing.random);
         assert!(!is_about_server(head, &authority).unwrap());
@@ -192,7 +193,7 @@ impl Proxy {
 
     fn route(&self, passing: &mut Passing) {
         let (authority, client_ip) = passing.known.as_ref().unwrap();
-        let view = View::new(&passing.record.head, authority, *client_ip);
+        let view = View::new(&passing.record.head, authority, *client_ip, None);
         let Lookup::Found { route, .. } = self.serving.snapshot.table.lookup(&view, 0) else {
             unreachable!("the route takes everything")
         };
@@ -202,7 +203,7 @@ impl Proxy {
     fn assign(&self, passing: &mut Passing) {
         let Plan::Split { split, .. } = &self.entry().plan else { unreachable!("the route has a split") };
         let (authority, client_ip) = passing.known.as_ref().unwrap();
-        let view = View::new(&passing.record.head, authority, *client_ip);
+        let view = View::new(&passing.record.head, authority, *client_ip, None);
         let assignment = assign(&split.split, &view, Draw { random: passing.random, now: 0 }).unwrap();
         passing.record.variant = Some(assignment.variant);
         passing.record.reason = Some(assignment.reason);

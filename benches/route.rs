@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use http::{HeaderName, Method};
-use weir::logic::condition::RequestView;
+use weir::logic::condition::{ClientCertificate, RequestView};
 use weir::logic::route::{HostPattern, Lookup, PathPattern, RouteMatch, Table};
 
 /// Different requests a benchmark goes round, so that not one look-up alone is in the caches.
@@ -40,6 +40,10 @@ impl RequestView for Request {
     }
     fn client_ip(&self) -> IpAddr {
         Ipv4Addr::LOCALHOST.into()
+    }
+
+    fn certificate(&self) -> Option<&ClientCertificate> {
+        None
     }
 }
 

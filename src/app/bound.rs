@@ -15,7 +15,7 @@ use super::spawn;
 use crate::admin::{self, Ask, Pages};
 use crate::config::{Config, model};
 use crate::front::handover::{Inherited, Kind, Place, Wanted, deal};
-use crate::front::{Command, Socket, bind};
+use crate::front::{Command, Secure, Socket, Tickets, bind};
 use crate::net::Drain;
 use crate::state::Sockets;
 use crate::types::BindAddress;
@@ -36,6 +36,7 @@ pub(super) struct Bound {
 #[derive(Debug)]
 pub(super) struct Front {
     settings: Arc<model::Listener>,
+    secure: Option<Arc<Secure>>,
     pub(super) address: BindAddress,
     drain: Drain,
     file: SocketFile,
@@ -64,11 +65,14 @@ pub(super) struct Fronts {
     bound: Arc<Mutex<Bound>>,
     ask: Arc<Ask>,
     inherited: Inherited,
+    tickets: Tickets,
 }
 
 /// Sockets that are bound and do not serve yet.
 #[derive(Debug)]
 pub(super) struct Prepared {
+    /// The TLS of every listener, in the order of the configuration.
+    secure: Vec<Option<Arc<Secure>>>,
     fronts: Vec<(Arc<model::Listener>, Ready)>,
     pages: Vec<(Pages, BindAddress, Ready)>,
 }
@@ -82,8 +86,13 @@ struct Ready {
 
 impl Fronts {
     /// Nothing is bound yet; what was inherited is used where it is wanted.
-    pub(super) fn new(bound: Arc<Mutex<Bound>>, ask: Arc<Ask>, inherited: Inherited) -> Self {
-        Self { bound, ask, inherited }
+    pub(super) fn new(
+        bound: Arc<Mutex<Bound>>,
+        ask: Arc<Ask>,
+        inherited: Inherited,
+        tickets: Tickets,
+    ) -> Self {
+        Self { bound, ask, inherited, tickets }
     }
 }
 
@@ -92,7 +101,13 @@ impl Sockets for Fronts {
 
     fn prepare(&mut self, config: &Config) -> Result<Prepared, String> {
         let bound = lock(&self.bound);
-        let listeners = config.listeners.iter().zip(pair(&bound.fronts, config));
+        let paired = pair(&bound.fronts, config);
+        let secure = config.listeners.iter().zip(&paired).map(|(listener, front)| {
+            let serving = front.and_then(|index| bound.fronts[index].secure.as_ref());
+            Secure::of(listener, serving, &self.tickets).map_err(|error| error.to_string())
+        });
+        let secure = secure.collect::<Result<_, _>>()?;
+        let listeners = config.listeners.iter().zip(paired);
         let listeners: Vec<_> =
             listeners.filter(|(_, front)| front.is_none()).map(|(listener, _)| listener).collect();
         let mut pages = wanted_pages(config);
@@ -122,20 +137,22 @@ impl Sockets for Fronts {
         let mut places = places.into_iter();
         let fronts = listeners.into_iter().cloned().zip(places.by_ref()).collect();
         let pages = pages.into_iter().zip(places).map(|((pages, bind), ready)| (pages, bind.clone(), ready));
-        Ok(Prepared { fronts, pages: pages.collect() })
+        Ok(Prepared { secure, fronts, pages: pages.collect() })
     }
 
     fn commit(&mut self, prepared: Prepared, config: &Arc<Config>) {
         let mut bound = lock(&self.bound);
         let Bound { workers, fronts, pages, leaving, leftover } = &mut *bound;
         let paired = pair(fronts, config);
-        for (listener, front) in config.listeners.iter().zip(&paired) {
+        let settings = || config.listeners.iter().zip(&prepared.secure);
+        for ((listener, secure), front) in settings().zip(&paired) {
             let Some(front) = front.and_then(|index| fronts.get_mut(index)) else { continue };
             if front.settings != *listener {
                 front.settings = Arc::clone(listener);
+                front.secure.clone_from(secure);
                 for worker in workers.iter() {
                     let (address, listener) = (front.address.clone(), Arc::clone(listener));
-                    tell(worker, Command::Update { address, listener });
+                    tell(worker, Command::Update { address, listener, secure: secure.clone() });
                 }
             }
         }
@@ -152,13 +169,16 @@ impl Sockets for Fronts {
             info!(listener = %listener.name, %address, "listening");
             let (drain, drained) = Drain::new();
             let id = self.ask.metrics.listener(listener.name.as_str());
+            let secure = settings().find(|(known, _)| known.name == listener.name);
+            let secure = secure.and_then(|(_, secure)| secure.clone());
             let (dealt, further) = deal(sockets, workers.len());
             for (worker, sockets) in workers.iter().zip(dealt) {
                 let (listener, address, drained) = (Arc::clone(&listener), address.clone(), drained.clone());
-                tell(worker, Command::Listen { listener, address, id, sockets, drained });
+                let secure = secure.clone();
+                tell(worker, Command::Listen { listener, secure, address, id, sockets, drained });
             }
             let sockets = kept.into_iter().chain(further).collect();
-            fronts.push(Front { settings: listener, address, drain, file, sockets });
+            fronts.push(Front { settings: listener, secure, address, drain, file, sockets });
         }
         let wanted = wanted_pages(config);
         pages.retain(|page| wanted.iter().any(|(pages, bind)| *pages == page.pages && **bind == page.bind));

@@ -25,6 +25,7 @@ use upgrade::{Launch, Successor, UpgradeError};
 
 use crate::admin::{Ask, Pages};
 use crate::config::watch::{Options as WatchOptions, Watcher};
+use crate::front::Tickets;
 use crate::front::handover::Inherited;
 use crate::state::writer::{Read, StartError};
 use crate::state::{Change, Current, ReloadStatus, Status, Writer};
@@ -98,7 +99,8 @@ impl App {
                 let (current, status) = (Arc::clone(current), Arc::clone(status));
                 let ask =
                     Arc::new(Ask { metrics: parts, current, status, ready, file, started: wall_clock() });
-                Ok(Fronts::new(bound, ask, inherited))
+                let tickets = Tickets::new().map_err(|error| format!("TLS cannot be served: {error}"))?;
+                Ok(Fronts::new(bound, ask, inherited, tickets))
             })
             .await?
         };

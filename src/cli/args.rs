@@ -120,6 +120,9 @@ pub struct ExplainArgs {
     /// Who is connected
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     pub peer: std::net::IpAddr,
+    /// The certificate (PEM) that the client has shown, taken to be verified: for `tls:san`, `tls:cn`, `tls:fingerprint`
+    #[arg(long, value_name = "FILE")]
+    pub client_cert: Option<PathBuf>,
     /// The listener that the request comes in by; the first of the file by default
     #[arg(long, value_name = "NAME")]
     pub listener: Option<String>,

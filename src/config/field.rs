@@ -294,7 +294,7 @@ texts! {
     /// Where an attribute of a request is read.
     Attribute {
         "type": "string",
-        "pattern": "^(header:.+|cookie:.+|query:.+|path:[1-9][0-9]*|host|client_ip(/[0-9]+){0,2})$"
+        "pattern": "^(header:.+|cookie:.+|query:.+|path:[1-9][0-9]*|host|client_ip(/[0-9]+){0,2}|tls:(san|cn|fingerprint))$"
     };
     /// A path: exact, prefix by whole segments with `/*`, or a regular expression with `~`.
     PathText { "type": "string", "pattern": "^[/~]" };

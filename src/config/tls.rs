@@ -26,6 +26,11 @@ impl Digest {
         }
         Self(hasher.finalize().into())
     }
+
+    /// Its bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl fmt::Debug for Digest {

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::bind::BACKLOG;
-use super::{Socket, connection};
+use super::{Secure, Socket, connection};
 use crate::config::model;
 use crate::net::{Drained, Io};
 use crate::proxy::peer::Peer;
@@ -41,6 +41,8 @@ pub enum Command {
     Listen {
         /// What is configured.
         listener: Arc<model::Listener>,
+        /// Its TLS, if it has any.
+        secure: Option<Arc<Secure>>,
         /// Where the socket listens, with the port that the kernel chose.
         address: BindAddress,
         /// The listener's label.
@@ -56,6 +58,8 @@ pub enum Command {
         address: BindAddress,
         /// What is configured.
         listener: Arc<model::Listener>,
+        /// Its TLS, if it has any.
+        secure: Option<Arc<Secure>>,
     },
 }
 
@@ -71,6 +75,7 @@ struct Accepting {
     address: BindAddress,
     id: ListenerId,
     settings: RefCell<Arc<model::Listener>>,
+    secure: RefCell<Option<Arc<Secure>>>,
 }
 
 enum Listening {
@@ -105,8 +110,9 @@ impl Acceptor {
 
     fn obey(&self, command: Command) {
         match command {
-            Command::Listen { listener, address, id, sockets, drained } => {
-                let accepting = Rc::new(Accepting { address, id, settings: RefCell::new(listener) });
+            Command::Listen { listener, secure, address, id, sockets, drained } => {
+                let (settings, secure) = (RefCell::new(listener), RefCell::new(secure));
+                let accepting = Rc::new(Accepting { address, id, settings, secure });
                 self.listeners.borrow_mut().retain(|known| known.address != accepting.address);
                 self.listeners.borrow_mut().push(Rc::clone(&accepting));
                 for socket in sockets {
@@ -126,9 +132,10 @@ impl Acceptor {
                     }
                 }
             }
-            Command::Update { address, listener } => {
+            Command::Update { address, listener, secure } => {
                 for accepting in self.listeners.borrow().iter().filter(|known| known.address == address) {
                     accepting.settings.replace(Arc::clone(&listener));
+                    accepting.secure.replace(secure.clone());
                 }
             }
         }
@@ -180,11 +187,12 @@ fn serve(
     let local = IpAddr::from(Ipv4Addr::LOCALHOST);
     let peer = Peer::new(addresses.map_or(local, |addresses| addresses.source().ip()));
     let client = addresses.map(|addresses| Rc::new(Client::new(addresses)));
+    let secure = accepting.secure.borrow().clone();
     let (worker, drained) = (Rc::clone(worker), drained.clone());
-    let downstream = Downstream { listener, id, peer, client, secure: false, drained };
+    let downstream = Downstream { listener, id, peer, client, secure: false, identity: None, drained };
     let open = Open::new(&worker, id);
     spawn(async move {
-        connection::serve(&worker, io, downstream).await;
+        connection::serve(&worker, io, secure, downstream).await;
         drop(open);
     });
 }

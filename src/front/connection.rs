@@ -1,17 +1,25 @@
-//! A connection from its first byte to its last: behind a PROXY header, where one is required, HTTP/1 until it says that
-//! it speaks HTTP/2 (RFC 9113 §3.4).
+//! A connection from its first byte to its last: a PROXY header, where one is required, then TLS, where it is, then what
+//! was agreed on in its handshake; else HTTP/1 until it says that it speaks HTTP/2 (RFC 9113 §3.4).
 
+use std::error::Error;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
+use tracing::debug;
 
-use super::{http1, http2, proxy_header};
+use super::tls::{H2, handshake};
+use super::{Secure, http1, http2, proxy_header};
 use crate::net::{Buffer, Io, Link};
-use crate::proxy::{Downstream, Worker};
+use crate::proxy::handle::seconds_now;
+use crate::proxy::{Downstream, Identity, Worker};
+use crate::telemetry::Refused;
 
 /// What an HTTP/2 client sends first.
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -25,13 +33,33 @@ pub(super) enum Ended {
     Http2,
 }
 
-/// Serves a connection until it ends or drains.
-pub(super) async fn serve(worker: &Rc<Worker>, io: Io, mut downstream: Downstream) {
+/// How long a client that has just made its TLS may take to ask for something, where the listener drains.
+const FIRST: Duration = Duration::from_secs(1);
+
+/// Serves a connection until it ends or drains; `secure` is the TLS that it must speak.
+pub(super) async fn serve(
+    worker: &Rc<Worker>,
+    io: Io,
+    secure: Option<Arc<Secure>>,
+    mut downstream: Downstream,
+) {
     let accepted = Instant::now();
     // Before all else, even TLS: what comes behind the header is the client's.
     if downstream.listener.proxy_protocol
         && !Box::pin(proxy_header::settle(worker, io.socket(), &mut downstream, accepted)).await
     {
+        return;
+    }
+    let io = match secure {
+        None => io,
+        // Rare beside requests, and large.
+        Some(secure) => match Box::pin(secured(worker, io, secure, &mut downstream, accepted)).await {
+            Some(io) => io,
+            None => return,
+        },
+    };
+    if io.tls().is_some_and(|tls| tls.speaks(H2)) {
+        Box::pin(http2::serve(worker, Rewound { first: None, io }, downstream)).await;
         return;
     }
     let link = Rc::new(Link::new(io));
@@ -43,6 +71,64 @@ pub(super) async fn serve(worker: &Rc<Worker>, io: Io, mut downstream: Downstrea
         Box::pin(http2::serve(worker, Rewound { first, io }, downstream)).await;
     }
 }
+
+/// The TLS of a connection, and what it says of the client; `None` where there is none, which is counted.
+async fn secured(
+    worker: &Worker,
+    io: Io,
+    secure: Arc<Secure>,
+    downstream: &mut Downstream,
+    accepted: Instant,
+) -> Option<Io> {
+    let Io::Plain(socket) = io else { return Some(io) };
+    let deadline = accepted + downstream.listener.header_timeout;
+    let tls = match timeout_at(deadline, handshake(socket, &secure, downstream)).await {
+        Ok(Ok(tls)) => tls,
+        Ok(Err(refusal)) => {
+            refuse(worker, downstream, refusal.cause(), &refusal);
+            return None;
+        }
+        Err(elapsed) => {
+            refuse(worker, downstream, Some(Refused::Timeout), &elapsed);
+            return None;
+        }
+    };
+    match tls.peer_certificate().map(|certificate| Identity::of(&certificate)) {
+        Some(Ok(identity)) if identity.is_over(seconds_now()) => {
+            // One that resumes was verified when it was here first.
+            refuse(worker, downstream, Some(Refused::ClientCertificate), &Expired);
+            return None;
+        }
+        Some(Ok(identity)) => downstream.identity = Some(Rc::new(identity)),
+        Some(Err(error)) => {
+            refuse(worker, downstream, Some(Refused::ClientCertificate), &error);
+            return None;
+        }
+        None => {}
+    }
+    downstream.secure = true;
+    let io = Io::Tls(Box::new(tls));
+    if downstream.drained.is_wanted() {
+        // Its first request is on its way, and would be lost.
+        let until = deadline.min(Instant::now() + FIRST);
+        // Whatever comes of it is seen by who reads.
+        let _ = timeout_at(until, poll_fn(|cx| io.poll_readable(cx))).await;
+    }
+    Some(io)
+}
+
+/// Counts a connection that is refused, and says why where somebody wants to know: strangers must not fill logs.
+fn refuse(worker: &Worker, downstream: &Downstream, cause: Option<Refused>, error: &(dyn Error + 'static)) {
+    debug!(listener = %downstream.listener.name, peer = %downstream.peer.ip(), error, "no TLS");
+    if let Some(cause) = cause {
+        worker.metrics.refused(downstream.id, cause);
+    }
+}
+
+/// Why a client that resumes a session is refused.
+#[derive(Debug, thiserror::Error)]
+#[error("the client's certificate has expired since it was here first")]
+struct Expired;
 
 /// A connection whose first bytes have been read already.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 //!
 //! Reading order: [`bind`] (sockets, and the refusal to share an address with another process), [`handover`] (sockets of
 //! the process before this one, which come by [`channel`], and of the service manager, by [`activation`]), [`accept`] (a
-//! worker's accept loops), [`connection`] (which protocol it is), `proxy_header` (whose it is, where a balancer says so),
+//! worker's accept loops), [`connection`] (which protocol it is), `proxy_header` (whose it is, where a balancer says so), [`tls`],
 //! [`http1`] and [`http2`] (and `complete`, `date`). The orderly end is [`crate::net::drain`]'s.
 
 pub mod accept;
@@ -17,6 +17,9 @@ pub mod handover;
 pub mod http1;
 pub mod http2;
 mod proxy_header;
+pub mod tls;
 
 pub use accept::{Acceptor, Command};
 pub use bind::{BindError, Socket};
+pub use tls::Secure;
+pub use tls::tickets::Tickets;

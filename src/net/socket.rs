@@ -2,7 +2,6 @@
 //! nobody holds a buffer while nothing comes. What the bytes are, plain or TLS, is [`super::Io`]'s.
 
 use std::io::{self, IoSlice};
-use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -134,14 +133,6 @@ impl Socket {
             let asking = TcpKeepalive::new().with_time(silence).with_interval(silence / 4).with_retries(4);
             // Without it a dead peer is met by the next timeout.
             let _ = SockRef::from(stream).set_tcp_keepalive(&asking);
-        }
-    }
-
-    /// The address that it came to; a Unix socket has none.
-    pub fn local_ip(&self) -> Option<IpAddr> {
-        match self {
-            Self::Tcp(stream) => stream.local_addr().ok().map(|address| address.ip()),
-            Self::Unix(_) => None,
         }
     }
 

@@ -58,9 +58,10 @@ impl Cohort<'_> {
     fn is_told_apart(&self) -> bool {
         let of = &self.split.split;
         let source = self.assignment.key_source.and_then(|index| of.key.get(index));
-        let by_address = self.varies.by_address || matches!(source, Some(Source::ClientIp { .. }));
+        let by_connection =
+            self.varies.by_connection || matches!(source, Some(Source::ClientIp { .. } | Source::Tls(_)));
         let by_chance = self.assignment.key.is_none() && of.missing == Missing::Random;
-        !by_address && !by_chance
+        !by_connection && !by_chance
     }
 
     /// The session id that was drawn, as `Set-Cookie` has it.

@@ -12,6 +12,7 @@ use super::cohort::Cohort;
 use super::headers::{self, Forwarding};
 use super::host::Host;
 use super::identify::{Trust, addressee, identify, is_about_server};
+use super::identity::Identity;
 use super::record::{Noted, Record};
 use super::stay::{Kind, Stay};
 use super::view::View;
@@ -128,7 +129,8 @@ impl<'a> Phases<'a> {
         let trust = Trust::of(settings.trust.as_ref(), peer.ip());
         let authority = addressee(head, settings.strict_host, self.downstream.secure || trust.forwarding);
         let is_named_well = underscores::settle(&mut head.fields, settings.underscores);
-        let client_ip = identify(&mut head.fields, &snapshot.routing_headers, trust, peer.ip());
+        let identity = self.downstream.identity.as_deref();
+        let client_ip = identify(&mut head.fields, &snapshot.routing_headers, trust, peer.ip(), identity);
         self.secure = headers::is_secure(&head.fields, trust.forwarding, self.downstream.secure);
         let random = self.worker.random_wide();
         headers::request_id(&mut head.fields, trust.identity, random);
@@ -153,7 +155,7 @@ impl<'a> Phases<'a> {
         }
         let authority = authority?;
 
-        let view = View::new(head, &authority, client_ip);
+        let view = View::new(head, &authority, client_ip, identity.map(Identity::certificate));
         let (index, pattern) = match snapshot.table.lookup(&view, listener.unwrap_or(usize::MAX)) {
             Lookup::Found { route, path } => (route, path),
             Lookup::MethodNotAllowed(allowed) => {
@@ -188,9 +190,7 @@ impl<'a> Phases<'a> {
         }
 
         let limit = entry.route.max_body.map(|size| size.0);
-        if let (Some(limit), Some(length)) = (limit, body.length())
-            && length > limit
-        {
+        if limit.zip(body.length()).is_some_and(|(limit, length)| length > limit) {
             return Err(Failure::BodyTooLarge);
         }
         let target = respond::rewritten(head, entry.route.rewrite_prefix.as_deref(), pattern)?;
@@ -413,7 +413,7 @@ fn answers(fields: &Fields, request: &RequestHead) -> bool {
 }
 
 /// Seconds since the epoch.
-#[expect(clippy::disallowed_methods, reason = "overrides expire by the wall clock")]
+#[expect(clippy::disallowed_methods, reason = "overrides and certificates expire by the wall clock")]
 pub(crate) fn seconds_now() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderName, Version};
 
+use super::identity::Identity;
 use super::peer::Peer;
 use super::underscores;
 use crate::config::model::Underscores;
@@ -106,7 +107,7 @@ pub fn strip_request_trailers(trailers: &mut Fields, routing: &RoutingHeaders, u
     strip_identities(trailers, routing, false);
     strip_trailers(trailers, routing.override_headers());
     remove_all(trailers, FORWARDING);
-    trailers.remove(Known::XRequestId);
+    remove_all(trailers, [Known::XRequestId, Known::XForwardedClientCert]);
 }
 
 /// The address of the client: the peer's, or, where the peer is trusted to forward, the last one in
@@ -173,6 +174,16 @@ pub struct Forwarding<'a> {
     pub host: &'a str,
     /// The protocol that the client speaks.
     pub version: Version,
+}
+
+/// Says whose certificate the request came with: ours is the word where it is `identity` that is connected, whatever
+/// was sent; else that of a peer that is trusted to forward, and of nobody.
+pub fn client_certificate(fields: &mut Fields, identity: Option<&Identity>, trusted: bool) {
+    if let Some(identity) = identity {
+        fields.set(Known::XForwardedClientCert, identity.element().as_bytes());
+    } else if !trusted {
+        fields.remove(Known::XForwardedClientCert);
+    }
 }
 
 /// Says whom the request is from: `X-Forwarded-For`, `-Proto`, `-Host`, `Forwarded`, `Via`. A trusted peer's lists are

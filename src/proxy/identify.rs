@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use http::Method;
 
 use super::authority::Authority;
+use super::identity::Identity;
 use super::{Failure, headers};
 use crate::state::RoutingHeaders;
 use crate::types::IpSet;
@@ -63,9 +64,17 @@ pub fn is_about_server(head: &RequestHead, addressee: &Result<Authority, Failure
     }
 }
 
-/// Removes the headers of a request from `peer` that do not count, and tells the client's address.
-pub fn identify(fields: &mut Fields, routing: &RoutingHeaders, trust: Trust<'_>, peer: IpAddr) -> IpAddr {
+/// Removes the headers of a request from `peer` that do not count, says whose certificate it came with, and tells the
+/// client's address.
+pub fn identify(
+    fields: &mut Fields,
+    routing: &RoutingHeaders,
+    trust: Trust<'_>,
+    peer: IpAddr,
+    identity: Option<&Identity>,
+) -> IpAddr {
     headers::strip_hop_by_hop(fields);
     headers::strip_identities(fields, routing, trust.identity);
+    headers::client_certificate(fields, identity, trust.forwarding);
     headers::client_ip(fields, peer, trust.forwarders)
 }

@@ -17,6 +17,7 @@ pub mod handle;
 pub mod headers;
 pub mod host;
 pub mod identify;
+pub mod identity;
 pub mod message;
 pub mod outbound;
 pub mod peer;
@@ -30,6 +31,7 @@ pub mod worker;
 
 pub use failure::Failure;
 pub use handle::handle;
+pub use identity::Identity;
 pub use message::{Request, Response};
 pub use outbound::{Outbound, OutboundError};
 pub use tunnel::Tunnel;

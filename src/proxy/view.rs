@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use http::{HeaderName, Method};
 
 use super::authority::Authority;
-use crate::logic::condition::RequestView;
+use crate::logic::condition::{ClientCertificate, RequestView};
 use crate::wire::RequestHead;
 
 /// A request's head, seen by pure logic.
@@ -14,12 +14,18 @@ pub struct View<'a> {
     head: &'a RequestHead,
     authority: &'a Authority,
     client_ip: IpAddr,
+    certificate: Option<&'a ClientCertificate>,
 }
 
 impl<'a> View<'a> {
-    /// The view of a request from `client_ip` for `authority`.
-    pub fn new(head: &'a RequestHead, authority: &'a Authority, client_ip: IpAddr) -> Self {
-        Self { head, authority, client_ip }
+    /// The view of a request from `client_ip`, which has shown `certificate`, for `authority`.
+    pub fn new(
+        head: &'a RequestHead,
+        authority: &'a Authority,
+        client_ip: IpAddr,
+        certificate: Option<&'a ClientCertificate>,
+    ) -> Self {
+        Self { head, authority, client_ip, certificate }
     }
 }
 
@@ -50,5 +56,9 @@ impl RequestView for View<'_> {
 
     fn client_ip(&self) -> IpAddr {
         self.client_ip
+    }
+
+    fn certificate(&self) -> Option<&ClientCertificate> {
+        self.certificate
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::identity::Identity;
 use super::peer::Peer;
 use super::stay::Stays;
 use crate::config::model;
@@ -50,6 +51,8 @@ pub struct Downstream {
     pub client: Option<Rc<Client>>,
     /// Whether the connection is encrypted.
     pub secure: bool,
+    /// Who it is by its certificate, which was verified.
+    pub identity: Option<Rc<Identity>>,
     /// When it is to end.
     pub drained: Drained,
 }

@@ -194,6 +194,7 @@ fn varies(split: &model::SplitConfig) -> Varies {
     headers.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
     headers.dedup();
     let mut conditions = pure.rules.iter().flat_map(|rule| &rule.when);
-    let by_address = conditions.any(|condition| matches!(condition.source, Source::ClientIp { .. }));
-    Varies { headers, by_address }
+    let by_connection =
+        conditions.any(|condition| matches!(condition.source, Source::ClientIp { .. } | Source::Tls(_)));
+    Varies { headers, by_connection }
 }

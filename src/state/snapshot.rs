@@ -95,8 +95,8 @@ pub struct Arm {
 pub struct Varies {
     /// The headers that the key, the rules and the override read, in the order of their names.
     pub headers: Vec<HeaderName>,
-    /// Whether a rule looks at the client's address, which no header tells.
-    pub by_address: bool,
+    /// Whether a rule looks at the client's address or certificate, which no header tells.
+    pub by_connection: bool,
 }
 
 impl Snapshot {
@@ -149,7 +149,8 @@ const KEPT: [HeaderName; 5] = [
 ];
 
 /// Headers by which we or a trusted peer vouch for a client: an alias of them would be a stranger's word.
-const VOUCHED: [&str; 4] = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-request-id"];
+const VOUCHED: [&str; 5] =
+    ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-client-cert", "x-request-id"];
 
 impl RoutingHeaders {
     /// `named` are the headers that routing reads, `ours` those that only we may set, `overrides` where overrides are.

@@ -89,7 +89,7 @@ impl Sink {
                 let mut transfer = Transfer::new(Vec::new(), Coding::Plain, Some(source));
                 let is_whole = poll_fn(|cx| transfer.poll(cx, link.io())).await.is_ok();
                 if is_whole {
-                    link.io().end();
+                    poll_fn(|cx| link.io().poll_end(cx)).await;
                 } else {
                     link.io().reset_on_close();
                 }

@@ -17,10 +17,10 @@ pub struct CertificateError;
 /// What a certificate says of its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
-    /// The subject as RFC 4514 writes it: the most particular part first, and what could be mistaken escaped. Empty
-    /// where there is none.
+    /// The subject as RFC 4514 writes it: the most particular part first, and what could be mistaken escaped; it has no
+    /// quotation mark. Empty where there is none.
     pub subject: String,
-    /// The common name, where there is exactly one.
+    /// The common name, where there is exactly one and it is a text without control characters.
     pub common_name: Option<String>,
     /// The subject's alternative names that are texts or addresses, in the certificate's order.
     pub names: Vec<SubjectName>,
@@ -67,7 +67,7 @@ impl Certificate {
         let names = names.map(|names| names.value.general_names.iter().filter_map(subject_name).collect());
         let mut common_names = certificate.subject().iter_common_name();
         let common_name = match (common_names.next(), common_names.next()) {
-            (Some(name), None) => name.as_str().ok().map(str::to_owned),
+            (Some(name), None) => name.as_str().ok().filter(|name| is_plain(name)).map(str::to_owned),
             _ => None,
         };
         Ok(Self {
@@ -80,11 +80,21 @@ impl Certificate {
     }
 }
 
+/// Whether it is a text that can be shown.
+fn is_plain(text: &str) -> bool {
+    !text.is_empty() && !text.contains(char::is_control)
+}
+
+/// A name; `None` for other kinds, and for texts that no name of their kind can be: they are no identity.
 fn subject_name(name: &GeneralName<'_>) -> Option<SubjectName> {
+    let text = |text: &str| {
+        let is_name = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+        is_name.then(|| text.to_owned())
+    };
     Some(match name {
-        GeneralName::DNSName(text) => SubjectName::Dns((*text).to_owned()),
-        GeneralName::URI(text) => SubjectName::Uri((*text).to_owned()),
-        GeneralName::RFC822Name(text) => SubjectName::Email((*text).to_owned()),
+        GeneralName::DNSName(name) => SubjectName::Dns(text(name)?),
+        GeneralName::URI(name) => SubjectName::Uri(text(name)?),
+        GeneralName::RFC822Name(name) => SubjectName::Email(text(name)?),
         GeneralName::IPAddress(octets) => SubjectName::Address(address(octets)?),
         _ => return None,
     })
@@ -146,10 +156,13 @@ fn write_escaped(out: &mut String, text: &str) {
     let last = text.chars().count().saturating_sub(1);
     for (at, letter) in text.chars().enumerate() {
         let at_an_end = (at == 0 && matches!(letter, ' ' | '#')) || (at == last && letter == ' ');
-        if letter.is_ascii_control() {
+        // A quotation mark and a backslash too, which would be read in more than one way where the whole is quoted.
+        if letter.is_control() && !letter.is_ascii() {
+            out.push(char::REPLACEMENT_CHARACTER);
+        } else if letter.is_ascii_control() || matches!(letter, '"' | '\\') {
             let _ = write!(out, "\\{:02x}", u32::from(letter));
         } else {
-            let special = matches!(letter, '"' | '+' | ',' | ';' | '<' | '>' | '\\' | '=');
+            let special = matches!(letter, '+' | ',' | ';' | '<' | '>' | '=');
             out.push_str(if special || at_an_end { "\\" } else { "" });
             out.push(letter);
         }
@@ -187,7 +200,7 @@ mod tests {
                 "CN=ada,O=A B,C=DE",
             ),
             (&[(DnType::CommonName, "ada,OU=root")], "CN=ada\\,OU\\=root"),
-            (&[(DnType::CommonName, " #x;\"<>+\\ ")], "CN=\\ #x\\;\\\"\\<\\>\\+\\\\\\ "),
+            (&[(DnType::CommonName, " #x;\"<>+\\ ")], "CN=\\ #x\\;\\22\\<\\>\\+\\5c\\ "),
             (&[(DnType::CommonName, "#1\r\nx")], "CN=\\#1\\0d\\0ax"),
             (&[(DnType::CommonName, "Zoë")], "CN=Zoë"),
             (&[(DnType::CustomDnType(vec![1, 2, 3, 4]), "x,CN=root")], "1.2.3.4=#782c434e3d726f6f74"),

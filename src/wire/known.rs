@@ -57,6 +57,7 @@ names! {
     XForwardedProto => "x-forwarded-proto",
     ProxyAuthenticate => "proxy-authenticate",
     ProxyAuthorization => "proxy-authorization",
+    XForwardedClientCert => "x-forwarded-client-cert",
 }
 
 impl Known {
@@ -95,6 +96,7 @@ impl Known {
             (17, b'x') => Self::XForwardedProto,
             (18, b'p') => Self::ProxyAuthenticate,
             (19, b'p') => Self::ProxyAuthorization,
+            (23, b'x') => Self::XForwardedClientCert,
             _ => return None,
         };
         known.as_str().as_bytes().eq_ignore_ascii_case(name).then_some(known)

@@ -29,6 +29,7 @@ mod reload;
 mod routing;
 mod splitting;
 mod strictness;
+mod tls;
 mod trust;
 mod tunnels;
 mod upgrade;

@@ -10,7 +10,8 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::logic::condition::{RequestView, Source};
+use crate::logic::condition::certificate::Part;
+use crate::logic::condition::{ClientCertificate, RequestView, Source};
 use crate::proxy::authority::Authority;
 
 /// `GET /` of nobody, until it is told otherwise.
@@ -23,6 +24,7 @@ pub(super) struct Attributes {
     query: Option<String>,
     fields: Vec<(HeaderName, Vec<u8>)>,
     client_ip: Option<IpAddr>,
+    certificate: Option<ClientCertificate>,
     /// Where [`Attributes::carry`] wrote: the index of a field.
     carried: Option<usize>,
 }
@@ -40,6 +42,18 @@ struct Raw {
     headers: Map<String, Value>,
     cookies: Map<String, Value>,
     client_ip: Option<IpAddr>,
+    tls: Option<RawTls>,
+}
+
+/// What the client's certificate says.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTls {
+    #[serde(default)]
+    san: Value,
+    cn: Option<String>,
+    #[serde(default)]
+    fingerprint: String,
 }
 
 /// The attributes in a line of `--input json`, and the unit when it is given.
@@ -91,6 +105,11 @@ pub(super) fn read(line: &[u8]) -> Result<(Attributes, Option<Vec<u8>>), String>
             }
             attributes.fields.push((header::COOKIE, cookie(name, value.as_bytes())));
         }
+    }
+    if let Some(RawTls { san, cn, fingerprint }) = raw.tls {
+        let names = if san.is_null() { Vec::new() } else { texts("tls", "san", &san)? };
+        let names = names.into_iter().map(str::to_owned).collect();
+        attributes.certificate = Some(ClientCertificate { names, common_name: cn, fingerprint });
     }
     Ok((attributes, unit))
 }
@@ -149,6 +168,15 @@ impl Attributes {
             Source::Host => {
                 let text = std::str::from_utf8(unit).ok();
                 self.authority = text.and_then(|text| Authority::parse(text).ok());
+            }
+            Source::Tls(part) => {
+                let text = String::from_utf8_lossy(unit).into_owned();
+                let certificate = self.certificate.get_or_insert_default();
+                match part {
+                    Part::San => certificate.names.push(text),
+                    Part::CommonName => certificate.common_name = Some(text),
+                    Part::Fingerprint => certificate.fingerprint = text,
+                }
             }
             Source::ClientIp { .. } => {
                 let text = std::str::from_utf8(unit).ok();
@@ -213,5 +241,9 @@ impl RequestView for Attributes {
 
     fn client_ip(&self) -> IpAddr {
         self.client_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+    }
+
+    fn certificate(&self) -> Option<&ClientCertificate> {
+        self.certificate.as_ref()
     }
 }

@@ -88,7 +88,7 @@ impl Division {
         let trusted = trust.is_none_or(|networks| networks.contains(PEER));
         strip_identities(&mut head.fields, &snapshot.routing_headers, trusted);
         let authority = Authority::of(&head).ok()?;
-        let view = View::new(&head, &authority, PEER);
+        let view = View::new(&head, &authority, PEER, None);
         let Lookup::Found { route, .. } = snapshot.table.lookup(&view, 0) else { return None };
         let index = match &snapshot.routes.get(route)?.plan {
             Plan::Answer(_) => return None,

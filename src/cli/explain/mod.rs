@@ -18,10 +18,16 @@ mod way;
 mod words;
 
 use std::io::{self, Write};
+use std::path::Path;
+
+use anyhow::Context;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 use self::explanation::Explanation;
 use super::args::{ExplainArgs, Output};
-use super::{Exit, configuration};
+use super::{Exit, Misuse, configuration};
+use crate::proxy::Identity;
 
 /// Explains the request that `args` are about.
 ///
@@ -39,7 +45,8 @@ pub fn run(args: &ExplainArgs, out: &mut impl Write) -> anyhow::Result<Exit> {
             .position(|known| known == name)
             .ok_or_else(|| configuration::unknown("listener", name, &mut names))?,
     };
-    let explanation = Explanation::new(&config, listener, args.peer, asked);
+    let identity = args.client_cert.as_deref().map(identity).transpose()?;
+    let explanation = Explanation::new(&config, listener, args.peer, identity.as_ref(), asked);
     match args.output {
         Output::Text => out.write_all(text::page(&explanation).as_bytes())?,
         Output::Json => {
@@ -48,4 +55,14 @@ pub fn run(args: &ExplainArgs, out: &mut impl Write) -> anyhow::Result<Exit> {
         }
     }
     Ok(Exit::Ok)
+}
+
+/// Whom the first certificate in the file at `path` names. Whether the listener would believe it is not asked.
+#[expect(clippy::disallowed_methods, reason = "a command reads the file that it is given")]
+fn identity(path: &Path) -> anyhow::Result<Identity> {
+    let content = std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let certificate = CertificateDer::from_pem_slice(&content)
+        .map_err(|_| Misuse(format!("there is no certificate (PEM) in {}", path.display())))?;
+    let identity = Identity::of(&certificate);
+    Ok(identity.map_err(|error| Misuse(format!("{}: {error}", path.display())))?)
 }

@@ -25,7 +25,7 @@ use crate::proxy::host::Host;
 use crate::proxy::identify::{Trust, addressee, identify, is_about_server};
 use crate::proxy::peer::Peer;
 use crate::proxy::view::View;
-use crate::proxy::{Failure, Response, respond, underscores};
+use crate::proxy::{Failure, Identity, Response, respond, underscores};
 use crate::state::RoutingHeaders;
 use crate::state::build::routing_headers;
 use crate::types::UpstreamName;
@@ -47,8 +47,14 @@ impl From<Failure> for Refused {
 }
 
 impl Explanation {
-    /// The way of `asked` from `peer`, which came in by number `listener` of the configuration's listeners.
-    pub(super) fn new(config: &Config, listener: usize, peer: IpAddr, asked: Asked) -> Self {
+    /// The way of `asked` from `peer`, which has shown the certificate of `identity` and came in by number `listener` of the configuration's listeners.
+    pub(super) fn new(
+        config: &Config,
+        listener: usize,
+        peer: IpAddr,
+        identity: Option<&Identity>,
+        asked: Asked,
+    ) -> Self {
         let settings = config.listeners.get(listener).map(|listener| &**listener);
         let trust = settings.and_then(|listener| listener.trust.as_ref());
         let name = settings.map(|listener| listener.name.to_string());
@@ -80,7 +86,10 @@ impl Explanation {
             trust: Trust::of(trust, peer.ip()),
             strict_host: settings.is_some_and(|listener| listener.strict_host),
             underscores: settings.map(|listener| listener.underscores).unwrap_or_default(),
-            secure: asked.secure,
+            secure: asked.secure
+                || identity.is_some()
+                || settings.is_some_and(|listener| listener.tls.is_some()),
+            identity,
         };
         if let Err(refused) = way.follow(asked.head, &mut explanation) {
             let Refused { failure, why, allowed } = refused;
@@ -106,6 +115,7 @@ struct Way<'a> {
     strict_host: bool,
     underscores: Underscores,
     secure: bool,
+    identity: Option<&'a Identity>,
 }
 
 impl Way<'_> {
@@ -121,7 +131,7 @@ impl Way<'_> {
         }
         let authority = authority?;
         let routing = routing_headers(self.config);
-        let client_ip = identify(&mut head.fields, &routing, self.trust, self.peer.ip());
+        let client_ip = identify(&mut head.fields, &routing, self.trust, self.peer.ip(), self.identity);
         let secure = headers::is_secure(&head.fields, self.trust.forwarding, self.secure);
         told.client.address = client_ip;
         told.removed = removed(&asked, &head.fields, &routing, self.underscores);
@@ -129,7 +139,7 @@ impl Way<'_> {
         headers::request_id(&mut head.fields, self.trust.identity, fastrand::u128(..));
         let id = head.fields.get(Known::XRequestId).map(<[u8]>::to_vec);
 
-        let view = View::new(&head, &authority, client_ip);
+        let view = View::new(&head, &authority, client_ip, self.identity.map(Identity::certificate));
         let table = Table::new(self.config.routes.iter().map(|route| route.matches.clone()).collect());
         let (index, pattern) = match table.lookup(&view, self.listener) {
             Lookup::Found { route, path } => (route, path),

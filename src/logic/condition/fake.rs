@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use http::{HeaderName, Method};
 
-use super::RequestView;
+use super::{ClientCertificate, RequestView};
 
 /// `GET http://localhost/` from 127.0.0.1, until it is told otherwise.
 #[derive(Debug, Clone)]
@@ -14,6 +14,7 @@ pub(crate) struct Fake {
     query: Option<String>,
     pub(crate) fields: Vec<(HeaderName, Vec<u8>)>,
     client_ip: IpAddr,
+    certificate: Option<ClientCertificate>,
 }
 
 impl Fake {
@@ -24,6 +25,7 @@ impl Fake {
             query: None,
             fields: Vec::new(),
             client_ip: Ipv4Addr::LOCALHOST.into(),
+            certificate: None,
         }
     }
 
@@ -46,6 +48,15 @@ impl Fake {
 
     pub(crate) fn query(self, query: &str) -> Self {
         Self { query: Some(query.to_owned()), ..self }
+    }
+
+    pub(crate) fn certificate(self, names: &[&str], common_name: Option<&str>, fingerprint: &str) -> Self {
+        let certificate = ClientCertificate {
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            common_name: common_name.map(str::to_owned),
+            fingerprint: fingerprint.to_owned(),
+        };
+        Self { certificate: Some(certificate), ..self }
     }
 
     pub(crate) fn client_ip(self, ip: &str) -> Self {
@@ -80,5 +91,9 @@ impl RequestView for Fake {
 
     fn client_ip(&self) -> IpAddr {
         self.client_ip
+    }
+
+    fn certificate(&self) -> Option<&ClientCertificate> {
+        self.certificate.as_ref()
     }
 }

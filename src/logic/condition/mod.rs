@@ -1,7 +1,8 @@
 //! What a request says of itself, and conditions on it: one list everywhere (`routes[].when`, `rules[].when`).
 //!
-//! Reading order: [`RequestView`] (what logic sees of a request), [`source`], [`predicate`].
+//! Reading order: [`RequestView`] (what logic sees of a request), [`certificate`], [`source`], [`predicate`].
 
+pub mod certificate;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod predicate;
@@ -13,6 +14,7 @@ use std::net::IpAddr;
 
 use http::{HeaderName, Method};
 
+pub use certificate::ClientCertificate;
 pub use predicate::{Condition, Test};
 pub use source::{Ambiguous, Source};
 
@@ -32,4 +34,6 @@ pub trait RequestView {
     fn header<'a>(&'a self, name: &HeaderName) -> impl Iterator<Item = &'a [u8]>;
     /// The address of the client: the peer, or what a trusted peer says of it.
     fn client_ip(&self) -> IpAddr;
+    /// What the client's certificate says of it, if it has shown one and that was verified.
+    fn certificate(&self) -> Option<&ClientCertificate>;
 }

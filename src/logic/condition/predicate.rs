@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use regex::bytes::Regex;
 
+use super::certificate::Part;
 use super::{RequestView, Source};
 use crate::types::IpSet;
 
@@ -43,7 +44,8 @@ pub enum Test {
 impl Condition {
     /// Whether the condition holds for `request`.
     ///
-    /// A missing value fails every test but `present: false`; `not` then turns the answer around.
+    /// A missing value fails every test but `present: false`; `not` then turns the answer around. A certificate's names
+    /// (`tls:san`) pass a test when one of them does.
     pub fn holds<R: RequestView>(&self, request: &R) -> bool {
         let passes = match (&self.test, &self.source) {
             // No text is made of the address only to read it back.
@@ -51,6 +53,10 @@ impl Condition {
                 networks.contains(request.client_ip())
             }
             (Test::Present(wanted), source) => source.value(request).is_some() == *wanted,
+            // A certificate may have many names, and which is first says nothing about whose it is.
+            (test, Source::Tls(Part::San)) => request
+                .certificate()
+                .is_some_and(|of| of.names.iter().any(|name| test.passes(name.as_bytes()))),
             (test, source) => source.value(request).is_some_and(|value| test.passes(&value)),
         };
         passes != self.not
@@ -181,5 +187,27 @@ mod tests {
         let half = || networks(&["192.0.2.0/25"]);
         check("client_ip", vec![(half(), ip("192.0.2.9"), true)]);
         check("client_ip/24", vec![(half(), ip("192.0.2.9"), false)]);
+    }
+
+    #[test]
+    fn names_of_a_certificate_pass_where_one_does_and_its_other_parts_are_one_value() {
+        let shown = || Fake::new().certificate(&["spiffe://a/b", "b.test"], Some("bob"), "ab12");
+        let prefix = |text: &str| Test::Prefix(text.as_bytes().into());
+        check(
+            "tls:san",
+            vec![
+                (one_of(&["spiffe://a/b"]), shown(), true),
+                (one_of(&["b.test"]), shown(), true),
+                (one_of(&["bob"]), shown(), false),
+                (prefix("spiffe://a/"), shown(), true),
+                (prefix(""), Fake::new().certificate(&[], Some("bob"), "ab12"), false),
+                (prefix(""), Fake::new(), false),
+                (Test::Present(true), shown(), true),
+                (Test::Present(true), Fake::new().certificate(&[], None, "ab12"), false),
+                (Test::Present(false), Fake::new(), true),
+            ],
+        );
+        check("tls:cn", vec![(one_of(&["bob"]), shown(), true), (one_of(&["bob"]), Fake::new(), false)]);
+        check("tls:fingerprint", vec![(one_of(&["ab12"]), shown(), true), (prefix("AB"), shown(), false)]);
     }
 }

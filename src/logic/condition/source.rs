@@ -1,4 +1,5 @@
-//! Where an attribute of a request is read: `header:NAME`, `cookie:NAME`, `query:NAME`, `path:N`, `host`, `client_ip`.
+//! Where an attribute of a request is read: `header:NAME`, `cookie:NAME`, `query:NAME`, `path:N`, `host`, `client_ip`,
+//! `tls:san`, `tls:cn`, `tls:fingerprint`.
 //!
 //! The exact bytes are part of the contract: anybody must be able to compute the same cohort. They are told for users in
 //! `docs/assignment.md`; change them there, here and in the vectors, or not at all. Nothing here hashes or decides.
@@ -14,12 +15,13 @@ use ipnet::IpNet;
 use percent_encoding::percent_decode;
 
 use super::RequestView;
+use super::certificate::Part;
 
 /// What may be written, for the sentences of [`Source::parse`].
-const FORMS: &str = "`header:NAME`, `cookie:NAME`, `query:NAME`, `path:N`, `host` or `client_ip`";
+const FORMS: &str = "`header:NAME`, `cookie:NAME`, `query:NAME`, `path:N`, `host`, `client_ip`, `tls:san`, `tls:cn` or `tls:fingerprint`";
 
 /// The words before the colon.
-const SCHEMES: [&str; 6] = ["header", "cookie", "query", "path", "host", "client_ip"];
+const SCHEMES: [&str; 7] = ["header", "cookie", "query", "path", "host", "client_ip", "tls"];
 
 /// Where an attribute is read.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -41,6 +43,8 @@ pub enum Source {
         /// The prefix length for IPv6, in `[0, 128]`; `None` keeps the address.
         v6: Option<u8>,
     },
+    /// `tls:san`, `tls:cn`, `tls:fingerprint`: what the client's certificate says, which was verified.
+    Tls(Part),
 }
 
 /// A header came more than once with different values: an identity that is never guessed.
@@ -80,11 +84,20 @@ impl Source {
                 Some(number) => Ok(Self::Path(number)),
                 None => Err(format!("{number:?} is not a segment, write `path:1` for the first one")),
             },
+            (_, Some(("tls", word))) => match Part::ALL.into_iter().find(|part| part.word() == word) {
+                Some(part) => Ok(Self::Tls(part)),
+                None => Err(format!(
+                    "{word:?} is not in a certificate, write `tls:san`, `tls:cn` or `tls:fingerprint`"
+                )),
+            },
             (_, Some((scheme @ ("host" | "client_ip"), _))) => {
                 Err(format!("`{scheme}` takes no name, write `{scheme}` alone"))
             }
             ("header" | "cookie" | "query", None) => {
                 Err(format!("the name is missing, write `{text}:NAME`, for example `{text}:user`"))
+            }
+            ("tls", None) => {
+                Err("the part is missing, write `tls:san`, `tls:cn` or `tls:fingerprint`".to_owned())
             }
             ("path", None) => Err("the segment is missing, write `path:1` for the first one".to_owned()),
             (_, parts) => Err(unknown(parts.map_or(text, |(scheme, _)| scheme))),
@@ -111,6 +124,7 @@ impl Source {
     /// Reads this source as a condition does: several header fields of one name are joined by `, ` (RFC 9110 §5.2)
     /// and a present but empty value is `Some` of nothing.
     ///
+    /// Of several names in a certificate (`tls:san`) it is the first; a condition looks at all of them.
     /// Fields called `cookie` are joined by `; `. A query parameter without `=` is present and empty, and so is the
     /// segment behind a trailing slash.
     pub fn value<'a, R: RequestView>(&self, request: &'a R) -> Option<Cow<'a, [u8]>> {
@@ -130,6 +144,7 @@ impl Source {
             Self::ClientIp { v4, v6 } => {
                 Some(Cow::Owned(network_text(request.client_ip(), *v4, *v6).into_bytes()))
             }
+            Self::Tls(part) => part.of(request.certificate()?).map(|text| Cow::Borrowed(text.as_bytes())),
         }
     }
 
@@ -155,6 +170,7 @@ impl fmt::Display for Source {
             Self::ClientIp { v4: Some(v4), v6: None } => write!(f, "client_ip/{v4}"),
             // An IPv6 prefix of 32 and less needs the two-number form, or it would be read as one for IPv4.
             Self::ClientIp { v4: None, v6: Some(v6) } if *v6 > 32 => write!(f, "client_ip/{v6}"),
+            Self::Tls(part) => write!(f, "tls:{}", part.word()),
             Self::ClientIp { v4, v6: Some(v6) } => write!(f, "client_ip/{}/{v6}", v4.unwrap_or(32)),
         }
     }

@@ -6,6 +6,7 @@ use http::HeaderName;
 use proptest::prelude::*;
 
 use super::Source;
+use super::certificate::Part;
 use super::fake::Fake;
 
 fn source(text: &str) -> Source {
@@ -32,6 +33,9 @@ fn text_is_read_as_the_source_it_names() {
         ("client_ip/128", ip(None, Some(128)), "client_ip/128"),
         ("client_ip/24/64", ip(Some(24), Some(64)), "client_ip/24/64"),
         ("client_ip/24/20", ip(Some(24), Some(20)), "client_ip/24/20"),
+        ("tls:san", Source::Tls(Part::San), "tls:san"),
+        ("tls:cn", Source::Tls(Part::CommonName), "tls:cn"),
+        ("tls:fingerprint", Source::Tls(Part::Fingerprint), "tls:fingerprint"),
     ];
     for (text, expected, printed) in rows {
         assert_eq!(Source::parse(text).as_ref(), Ok(&expected), "{text}");
@@ -68,6 +72,9 @@ fn text_that_is_no_source_is_refused_with_what_may_be_written() {
         ("client_ip/129", "write `client_ip/24`"),
         ("client_ip/33/64", "write `client_ip/24`"),
         ("client_ip/24/64/96", "write `client_ip/24`"),
+        ("tls", "the part is missing, write `tls:san`"),
+        ("tls:", "\"\" is not in a certificate, write `tls:san`"),
+        ("tls:SAN", "\"SAN\" is not in a certificate, write `tls:san`"),
     ];
     for (text, expected) in rows {
         let error = Source::parse(text).expect_err(text);

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 use super::{HostPattern, Lookup, PathPattern, RouteMatch, Table, shadowed};
-use crate::logic::condition::{Condition, RequestView, Source, Test};
+use crate::logic::condition::{ClientCertificate, Condition, RequestView, Source, Test};
 
 /// A request as the table sees it.
 #[derive(Debug, Clone)]
@@ -61,6 +61,10 @@ impl RequestView for Request {
     }
     fn client_ip(&self) -> IpAddr {
         Ipv4Addr::LOCALHOST.into()
+    }
+
+    fn certificate(&self) -> Option<&ClientCertificate> {
+        None
     }
 }
 

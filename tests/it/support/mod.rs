@@ -10,6 +10,7 @@ pub mod process;
 pub mod proxy;
 pub mod raw;
 pub mod stage;
+pub mod tls;
 pub mod upstream;
 pub mod websocket;
 

@@ -1,0 +1,77 @@
+//! Who a client is by its certificate: made once a connection, when its handshake is over. Whether the certificate is to
+//! be believed was decided there.
+
+use std::fmt::Write as _;
+
+use sha2::{Digest, Sha256};
+
+use crate::logic::condition::ClientCertificate;
+use crate::wire::{Certificate, CertificateError, SubjectName};
+
+/// Who a client is by its certificate.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    certificate: ClientCertificate,
+    element: Box<str>,
+    not_after: i64,
+}
+
+impl Identity {
+    /// Whom the certificate `der` names.
+    ///
+    /// # Errors
+    /// [`CertificateError`] where it cannot be read.
+    pub fn of(der: &[u8]) -> Result<Self, CertificateError> {
+        let read = Certificate::parse(der)?;
+        let mut fingerprint = String::with_capacity(64);
+        for byte in Sha256::digest(der) {
+            let _ = write!(fingerprint, "{byte:02x}");
+        }
+        let element = element(&fingerprint, &read);
+        let mut names: Vec<_> = read.names.iter().collect();
+        names.sort_by_key(|name| match name {
+            SubjectName::Uri(_) => 0,
+            SubjectName::Dns(_) => 1,
+            SubjectName::Email(_) => 2,
+            SubjectName::Address(_) => 3,
+        });
+        let names = names.into_iter().map(SubjectName::text).collect();
+        let certificate = ClientCertificate { names, common_name: read.common_name, fingerprint };
+        Ok(Self { certificate, element: element.into(), not_after: read.not_after })
+    }
+
+    /// What routing reads of it.
+    pub fn certificate(&self) -> &ClientCertificate {
+        &self.certificate
+    }
+
+    /// The client as `X-Forwarded-Client-Cert` has it.
+    pub fn element(&self) -> &str {
+        &self.element
+    }
+
+    /// Whether the certificate has expired at `now`, in seconds since 1970.
+    pub fn is_over(&self, now: u64) -> bool {
+        i64::try_from(now).is_ok_and(|now| now > self.not_after)
+    }
+}
+
+/// `Hash=…;Subject="…";URI=…;DNS=…`, as Envoy writes it; each `URI` and `DNS` is a pair of its own. No value can end
+/// its quotes: a subject has no quotation mark (see [`Certificate::subject`]), and other values with one are left out.
+fn element(fingerprint: &str, certificate: &Certificate) -> String {
+    let mut out = format!("Hash={fingerprint};Subject=\"{}\"", certificate.subject);
+    for (key, value) in certificate.names.iter().filter_map(pair) {
+        let quote = if value.contains([',', ';', '=', ' ']) { "\"" } else { "" };
+        let _ = write!(out, ";{key}={quote}{value}{quote}");
+    }
+    out
+}
+
+fn pair(name: &SubjectName) -> Option<(&'static str, &str)> {
+    let (key, value) = match name {
+        SubjectName::Uri(value) => ("URI", value),
+        SubjectName::Dns(value) => ("DNS", value),
+        SubjectName::Email(_) | SubjectName::Address(_) => return None,
+    };
+    (!value.contains(['"', '\\'])).then_some((key, value))
+}
