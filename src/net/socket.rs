@@ -70,6 +70,18 @@ impl Socket {
         }))
     }
 
+    /// Reads what is there, though the runtime may not know of it yet; 0 is the end.
+    ///
+    /// # Errors
+    /// As of [`Socket::read`].
+    pub(super) fn read_unannounced(&self, into: &mut [u8]) -> io::Result<usize> {
+        let socket = match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        };
+        Ok(rustix::net::recv(socket, into, RecvFlags::DONTWAIT)?.0)
+    }
+
     /// Writes what can be taken now.
     ///
     /// # Errors

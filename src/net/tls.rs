@@ -95,10 +95,7 @@ impl Tls {
 
     /// Waits until there may be something to read, or the end.
     pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let is_empty = |session: &mut Connection| {
-            session.reader().fill_buf().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
-        };
-        if !self.carried.borrow().is_empty() || !is_empty(&mut self.session.borrow_mut()) {
+        if !self.carried.borrow().is_empty() || !is_read_empty(&mut self.session.borrow_mut()) {
             return Poll::Ready(Ok(()));
         }
         self.socket.poll_readable(cx)
@@ -125,7 +122,8 @@ impl Tls {
             scratch.resize(READ, 0);
             // No more than there is room for, though the framing makes it a little less.
             let room = into.len().clamp(4096, READ);
-            let read = self.socket.read(scratch.get_mut(..room).unwrap_or_default())?;
+            let read = self.socket.read(scratch.get_mut(..room).unwrap_or_default());
+            let read = read.map_err(|error| failure(session, error))?;
             self.open(session, scratch.get(..read).unwrap_or_default(), into, &mut filled)
         })?;
         // A peer may send records without end that have nothing in them: whoever reads asks again, and others have their
@@ -199,17 +197,38 @@ impl Tls {
     fn seal(&self, write: impl FnOnce(&mut Connection) -> io::Result<usize>) -> io::Result<usize> {
         let session = &mut *self.session.borrow_mut();
         // What was sealed before goes first: so much waits at most.
-        self.send(session)?;
+        self.send_or_tell(session)?;
         let taken = write(session)?;
-        match self.send(session) {
+        match self.send_or_tell(session) {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
             _ => Ok(taken),
         }
     }
 
+    fn last_word(&self, session: &mut Connection) -> Option<io::Error> {
+        if !self.carried.borrow().is_empty() || !is_read_empty(session) {
+            // What came before is to be read first.
+            return None;
+        }
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.resize(READ, 0);
+            let read = self.socket.read_unannounced(scratch).ok().filter(|read| *read > 0)?;
+            self.open(session, scratch.get(..read)?, &mut [], &mut 0).err()
+        })
+    }
+
     /// Writes what is sealed.
     pub(super) fn flush(&self) -> io::Result<()> {
-        self.send(&mut self.session.borrow_mut())
+        self.send_or_tell(&mut self.session.borrow_mut())
+    }
+
+    /// Writes what is sealed. Where the peer takes no more, the error is what it said last: a peer that refuses a
+    /// handshake says why and closes, and what is written to it meanwhile would hide that.
+    fn send_or_tell(&self, session: &mut Connection) -> io::Result<()> {
+        self.send(session).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => error,
+            _ => self.last_word(session).unwrap_or(error),
+        })
     }
 
     fn send(&self, session: &mut Connection) -> io::Result<()> {
@@ -239,5 +258,21 @@ impl Tls {
 impl Drop for Tls {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+/// Whether nothing that is opened waits to be read.
+fn is_read_empty(session: &mut Connection) -> bool {
+    session.reader().fill_buf().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// What ended `session` if something has, else `error`, which the socket gives.
+fn failure(session: &mut Connection, error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => error,
+        _ => match session.process_new_packets() {
+            Ok(_) => error,
+            Err(ended) => io::Error::new(io::ErrorKind::InvalidData, ended),
+        },
     }
 }
