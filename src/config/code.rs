@@ -89,6 +89,7 @@ codes! {
     UnreachableRoute "unreachable-route" "another route takes every request of this one";
     UnusedUpstream "unused-upstream" "no route and no split leads to an upstream";
     UnusedSplit "unused-split" "no route leads to a split";
+    InsecureUpstream "insecure-upstream" "an upstream's endpoints are believed whatever certificate they show";
     UntrustedHeaders "untrusted-headers" "everybody's identity headers count on a listener";
     OpenProxyHeader "open-proxy-header" "everybody may say whose connection a listener gets";
     UnderscoredHeader "underscored-header" "a header is read that no listener lets in";

@@ -20,6 +20,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("`admin`", "Admin"),
     ("`access_log`", "AccessLog"),
     ("`upstreams.NAME`", "Upstream"),
+    ("`upstreams.NAME.tls`", "UpstreamTls"),
     ("`upstreams.NAME.timeouts`", "UpstreamTimeouts"),
     ("`splits.NAME`", "Split"),
     ("`splits.NAME.variants[]`", "Variant"),

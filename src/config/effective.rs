@@ -23,6 +23,15 @@ pub(super) fn complete(root: &mut Root) {
             }
         }
     }
+    if let Some(upstreams) = root.upstreams.get_mut() {
+        for upstream in upstreams.0.iter_mut().filter_map(|(_, upstream)| upstream.get_mut()) {
+            let is_tls = |endpoint: &Text| endpoint.as_ref().starts_with("https://");
+            let mut endpoints = upstream.endpoints.items().iter().filter_map(Field::get);
+            if upstream.tls.is_absent() && endpoints.any(is_tls) {
+                upstream.tls = section();
+            }
+        }
+    }
     if let Some(splits) = root.splits.get_mut() {
         for (name, split) in &mut splits.0 {
             if let Some(split) = split.get_mut() {

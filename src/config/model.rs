@@ -8,8 +8,9 @@ use bytes::Bytes;
 use http::uri::Scheme;
 use http::{HeaderName, HeaderValue, StatusCode};
 use indexmap::IndexMap;
+use rustls::pki_types::ServerName;
 
-use super::tls::ListenerTls;
+use super::tls::{Authorities, Credentials, ListenerTls, TlsVersion};
 use crate::logic::balance::Policy;
 use crate::logic::route::RouteMatch;
 use crate::logic::split::Split;
@@ -123,6 +124,8 @@ pub struct Upstream {
     pub protocol: Protocol,
     /// Whether connections begin with a PROXY header that names the client; each is for one client only then.
     pub proxy_protocol: bool,
+    /// How TLS is spoken to those that speak it; `None` where none does.
+    pub tls: Option<UpstreamTls>,
     /// How requests are spread.
     pub balance: Policy,
     /// How long a connect may take.
@@ -141,8 +144,25 @@ pub enum Protocol {
     /// HTTP/1.1.
     #[default]
     Http1,
-    /// HTTP/2 by prior knowledge.
+    /// HTTP/2; without TLS by prior knowledge.
     Http2,
+    /// What the endpoint chooses by ALPN; without TLS, HTTP/1.1.
+    Auto,
+}
+
+/// How TLS is spoken to endpoints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// Who may have issued their certificates; `None`: whom the system trusts.
+    pub authorities: Option<Authorities>,
+    /// The host that their certificates are for; `None`: each endpoint's own.
+    pub server_name: Option<ServerName<'static>>,
+    /// Our own certificate.
+    pub credentials: Option<Credentials>,
+    /// The oldest version.
+    pub min_version: TlsVersion,
+    /// Whether their certificates are looked at; true unless `insecure_skip_verify` says otherwise.
+    pub verify: bool,
 }
 
 /// A split, with what the proxy does after the assignment.

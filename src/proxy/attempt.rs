@@ -64,8 +64,8 @@ pub async fn attempt(
         let host = match &plan.host {
             Host::Kept => None,
             Host::Endpoint => Some(&endpoint.authority),
-            // HTTP/1.0 may name no host, HTTP/2 must.
-            Host::Named(name) if name.is_empty() && protocol == Protocol::Http2 => Some(&endpoint.authority),
+            // HTTP/1.0 may name no host, HTTP/2 must, and so does what may turn out to be HTTP/2.
+            Host::Named(name) if name.is_empty() && protocol != Protocol::Http1 => Some(&endpoint.authority),
             Host::Named(name) => Some(&**name),
         };
         let target = plan.target.as_ref().map_or_else(|| record.head.path_and_query(), PathAndQuery::as_str);
@@ -126,8 +126,11 @@ fn classify(kind: &SendErrorKind) -> Option<(Failure, Cause)> {
     Some(match kind {
         SendErrorKind::Connect(ConnectError::Timeout(_)) => (Failure::ConnectTimeout, Cause::Connect),
         SendErrorKind::Connect(ConnectError::Io(_)) => (Failure::ConnectRefused, Cause::Connect),
+        SendErrorKind::Connect(ConnectError::Tls(_)) => (Failure::UpstreamTls, Cause::Tls),
         SendErrorKind::Reset(_) => (Failure::UpstreamReset, Cause::Reset),
-        SendErrorKind::Protocol(_) => (Failure::UpstreamProtocol, Cause::Protocol),
+        SendErrorKind::Protocol(_) | SendErrorKind::Otherwise(_) => {
+            (Failure::UpstreamProtocol, Cause::Protocol)
+        }
         SendErrorKind::Timeout => (Failure::ResponseTimeout, Cause::Timeout),
         SendErrorKind::Host => return None,
     })

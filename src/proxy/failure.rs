@@ -55,6 +55,8 @@ pub enum Failure {
     ConnectTimeout,
     /// The upstream has no endpoint (its names do not resolve).
     NoEndpoint,
+    /// No TLS was made with any endpoint tried.
+    UpstreamTls,
     /// The connection broke before or inside the response.
     UpstreamReset,
     /// The response is not HTTP.
@@ -75,7 +77,7 @@ pub enum Failure {
 
 impl Failure {
     /// Every failure.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::MalformedHead,
         Self::HeadTooLarge,
         Self::TargetTooLong,
@@ -99,6 +101,7 @@ impl Failure {
         Self::ConnectRefused,
         Self::ConnectTimeout,
         Self::NoEndpoint,
+        Self::UpstreamTls,
         Self::UpstreamReset,
         Self::UpstreamProtocol,
         Self::ResponseTimeout,
@@ -147,6 +150,9 @@ impl Failure {
             Self::ConnectRefused => (503, "connect_refused", Upstream, "no endpoint took the connection"),
             Self::ConnectTimeout => (504, "connect_timeout", Upstream, "no connection was made in time"),
             Self::NoEndpoint => (503, "no_endpoint", Upstream, "the upstream has no endpoint"),
+            Self::UpstreamTls => {
+                (502, "upstream_tls", Upstream, "no secure connection to the upstream was made")
+            }
             Self::UpstreamReset => (502, "upstream_reset", Upstream, "the upstream broke off"),
             Self::UpstreamProtocol => {
                 (502, "upstream_protocol", Upstream, "the upstream did not answer in HTTP")

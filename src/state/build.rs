@@ -14,6 +14,7 @@ use crate::logic::route::Table;
 use crate::net::drain::Window;
 use crate::telemetry::{AccessLog, AccessLogError, Metrics, Sink, Target, Weight};
 use crate::types::{Generation, UpstreamName};
+use crate::upstream::tls::TlsSetupError;
 use crate::upstream::{Upstream, resolve};
 
 /// How long the first look-up of a new endpoint's name may hold up a change.
@@ -25,6 +26,14 @@ pub enum BuildError {
     /// The access log cannot be written.
     #[error("the access log cannot be opened")]
     AccessLog(#[from] AccessLogError),
+    /// TLS to an upstream cannot be spoken.
+    #[error("TLS to the upstream `{upstream}` cannot be spoken")]
+    Tls {
+        /// Its name.
+        upstream: UpstreamName,
+        /// Why.
+        source: TlsSetupError,
+    },
 }
 
 /// Builds the snapshot of `config`; upstreams and the access log of `former` are kept where they are unchanged.
@@ -37,7 +46,7 @@ pub async fn build(
     metrics: &Arc<Metrics>,
 ) -> Result<Snapshot, BuildError> {
     let access_log = access_log(&config, former, metrics)?;
-    let upstreams = upstreams(&config, former, metrics).await;
+    let upstreams = upstreams(&config, former, metrics).await?;
     let places: HashMap<&UpstreamName, usize> =
         config.upstreams.keys().enumerate().map(|(index, name)| (name, index)).collect();
     let routes = config.routes.iter().map(|route| entry(&config, route, &places, metrics)).collect();
@@ -74,22 +83,24 @@ fn access_log(
     AccessLog::open(sink, wanted.unit_key, Arc::clone(metrics)).map(|log| Some(Arc::new(log)))
 }
 
-async fn upstreams(config: &Config, former: Option<&Snapshot>, metrics: &Arc<Metrics>) -> Vec<Arc<Upstream>> {
-    let upstreams: Vec<_> = config
-        .upstreams
-        .values()
-        .map(|settings| {
-            let kept = former
-                .and_then(|former| former.upstreams.iter().find(|upstream| upstream.settings == *settings));
-            kept.map_or_else(
-                || Arc::new(Upstream::new(Arc::clone(settings), metrics.upstream(settings.name.as_str()))),
-                Arc::clone,
-            )
-        })
-        .collect();
+async fn upstreams(
+    config: &Config,
+    former: Option<&Snapshot>,
+    metrics: &Arc<Metrics>,
+) -> Result<Vec<Arc<Upstream>>, BuildError> {
+    let upstream = |settings: &Arc<model::Upstream>| {
+        let kept =
+            former.and_then(|former| former.upstreams.iter().find(|upstream| upstream.settings == *settings));
+        if let Some(kept) = kept {
+            return Ok(Arc::clone(kept));
+        }
+        let made = Upstream::new(Arc::clone(settings), metrics.upstream(settings.name.as_str()));
+        made.map(Arc::new).map_err(|source| BuildError::Tls { upstream: settings.name.clone(), source })
+    };
+    let upstreams = config.upstreams.values().map(upstream).collect::<Result<Vec<_>, _>>()?;
     let fresh = upstreams.iter().filter(|upstream| upstream.has_names() && Arc::strong_count(upstream) == 1);
     futures_util::future::join_all(fresh.map(|upstream| resolve::refresh(upstream, FIRST_RESOLVE))).await;
-    upstreams
+    Ok(upstreams)
 }
 
 fn entry(

@@ -25,8 +25,11 @@ pub enum AddressError {
     #[error("the path of the Unix socket is missing, write `unix:/path`")]
     NoPath,
     /// A scheme that is not served.
-    #[error("the scheme {0:?} is not known, write `host:port` or `unix:/path`")]
+    #[error("the scheme {0:?} is not known, write `host:port`, `https://host:port` or `unix:/path`")]
     Scheme(String),
+    /// There is something behind the port: an endpoint has no path.
+    #[error("nothing follows the port; the path of a request is that of its route")]
+    Path,
 }
 
 /// Where a listener accepts: a TCP address or a Unix socket.
@@ -82,13 +85,15 @@ pub enum EndpointAddress {
         host: String,
         /// The port, never 0.
         port: u16,
+        /// Whether TLS is spoken to it.
+        tls: bool,
     },
     /// The path of a Unix socket.
     Unix(PathBuf),
 }
 
 impl EndpointAddress {
-    /// Parses `host:port`, `[v6]:port`, `http://host:port` or `unix:/path`.
+    /// Parses `host:port`, `[v6]:port`, either behind `http://` or `https://`, or `unix:/path`.
     ///
     /// # Errors
     /// [`AddressError`] that says which part is wrong.
@@ -96,11 +101,15 @@ impl EndpointAddress {
         if let Some(path) = text.strip_prefix("unix:") {
             return if path.is_empty() { Err(AddressError::NoPath) } else { Ok(Self::Unix(path.into())) };
         }
-        let rest = match text.split_once("://") {
-            Some(("http", rest)) => rest,
+        let (tls, rest) = match text.split_once("://") {
+            Some(("http", rest)) => (false, rest),
+            Some(("https", rest)) => (true, rest),
             Some((scheme, _)) => return Err(AddressError::Scheme(scheme.to_owned())),
-            None => text,
+            None => (false, text),
         };
+        if rest.contains('/') {
+            return Err(AddressError::Path);
+        }
         let (host, port) = split_port(rest)?;
         let port = match port.parse::<u16>() {
             Ok(0) | Err(_) => return Err(AddressError::Port),
@@ -111,14 +120,19 @@ impl EndpointAddress {
             None if is_host_name(host) => host.to_ascii_lowercase(),
             _ => return Err(AddressError::Host(host.to_owned())),
         };
-        Ok(Self::Tcp { host, port })
+        Ok(Self::Tcp { host, port, tls })
+    }
+
+    /// Whether TLS is spoken to it.
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Self::Tcp { tls: true, .. })
     }
 
     /// The authority as an HTTP request names it: `host:port`, or `localhost` for a Unix socket.
     pub fn authority(&self) -> String {
         match self {
-            Self::Tcp { host, port } if host.contains(':') => format!("[{host}]:{port}"),
-            Self::Tcp { host, port } => format!("{host}:{port}"),
+            Self::Tcp { host, port, .. } if host.contains(':') => format!("[{host}]:{port}"),
+            Self::Tcp { host, port, .. } => format!("{host}:{port}"),
             Self::Unix(_) => "localhost".to_owned(),
         }
     }
@@ -135,7 +149,10 @@ impl EndpointAddress {
 impl fmt::Display for EndpointAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp { .. } => f.write_str(&self.authority()),
+            Self::Tcp { tls, .. } => {
+                f.write_str(if *tls { "https://" } else { "" })?;
+                f.write_str(&self.authority())
+            }
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -209,12 +226,19 @@ mod tests {
 
     #[test]
     fn endpoint_text_is_read_or_refused() {
-        let tcp = |host: &str, port| Ok(EndpointAddress::Tcp { host: host.into(), port });
+        let tcp = |host: &str, port| Ok(EndpointAddress::Tcp { host: host.into(), port, tls: false });
+        let tls = |host: &str, port| Ok(EndpointAddress::Tcp { host: host.into(), port, tls: true });
         let rows = [
             ("10.0.0.1:80", tcp("10.0.0.1", 80)),
             ("Cart.Internal:8080", tcp("cart.internal", 8080)),
             ("http://cart:8080", tcp("cart", 8080)),
             ("[::1]:80", tcp("::1", 80)),
+            ("https://Cart:8443", tls("cart", 8443)),
+            ("https://[::1]:8443", tls("::1", 8443)),
+            ("https://10.0.0.1", Err(AddressError::NoPort)),
+            ("https://cart:8443/api", Err(AddressError::Path)),
+            ("http://cart:8080/", Err(AddressError::Path)),
+            ("https://unix:/run/a.sock", Err(AddressError::Path)),
             ("unix:/run/a.sock", Ok(EndpointAddress::Unix("/run/a.sock".into()))),
             ("cart", Err(AddressError::NoPort)),
             ("::1", Err(AddressError::NoPort)),
@@ -227,6 +251,9 @@ mod tests {
         ];
         for (text, expected) in rows {
             assert_eq!(EndpointAddress::parse(text), expected, "{text:?}");
+            if let Ok(address) = expected {
+                assert_eq!(EndpointAddress::parse(&address.to_string()), Ok(address), "{text:?}");
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! Making a connection to an endpoint: TCP or Unix socket, within a time limit.
+//! Making a connection to an endpoint: TCP or Unix socket, and TLS over it, all within one time limit.
 
 use std::io;
 use std::time::Duration;
@@ -7,7 +7,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::Address;
-use crate::net::Io;
+use super::handshake::{Handshake, TlsError};
+use crate::net::{Io, Socket};
 
 /// Why a connection was not made.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +19,18 @@ pub enum ConnectError {
     /// The system said no: refused, unreachable, out of files.
     #[error("the connection was not made")]
     Io(#[source] io::Error),
+    /// It was made, but TLS was not.
+    #[error("the TLS handshake failed")]
+    Tls(#[from] TlsError),
+}
+
+/// A version of HTTP that an endpoint speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spoken {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
 }
 
 /// Connects to `address` and sends the `greeting`, where there is one, within `limit`.
@@ -29,22 +42,40 @@ pub async fn connect(
     greeting: Option<&[u8]>,
     limit: Duration,
 ) -> Result<Io, ConnectError> {
-    let connecting = async {
-        let mut io = match address {
-            Address::Tcp(address) => {
-                let stream = TcpStream::connect(address).await?;
-                stream.set_nodelay(true)?;
-                Io::from(stream)
-            }
-            Address::Unix(path) => Io::from(UnixStream::connect(path).await?),
-        };
-        if let Some(greeting) = greeting {
-            io.write_all(greeting).await?;
-        }
-        Ok(io)
-    };
-    match tokio::time::timeout(limit, connecting).await {
-        Ok(made) => made.map_err(ConnectError::Io),
+    match tokio::time::timeout(limit, socket(address, greeting)).await {
+        Ok(made) => made.map(Io::Plain).map_err(ConnectError::Io),
         Err(_) => Err(ConnectError::Timeout(limit)),
     }
+}
+
+/// Connects to `address`, sends the `greeting`, where there is one, and makes the `handshake`, all within `limit`; gives also which protocol the endpoint chose.
+///
+/// # Errors
+/// [`ConnectError`]; no byte of a request was sent then.
+pub async fn connect_securely(
+    address: &Address,
+    greeting: Option<&[u8]>,
+    handshake: &Handshake,
+    limit: Duration,
+) -> Result<(Io, Spoken), ConnectError> {
+    let connecting = async {
+        let socket = socket(address, greeting).await.map_err(ConnectError::Io)?;
+        Ok(handshake.make(socket).await?)
+    };
+    tokio::time::timeout(limit, connecting).await.unwrap_or(Err(ConnectError::Timeout(limit)))
+}
+
+async fn socket(address: &Address, greeting: Option<&[u8]>) -> io::Result<Socket> {
+    let mut socket = match address {
+        Address::Tcp(address) => {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            Socket::Tcp(stream)
+        }
+        Address::Unix(path) => Socket::Unix(UnixStream::connect(path).await?),
+    };
+    if let Some(greeting) = greeting {
+        socket.write_all(greeting).await?;
+    }
+    Ok(socket)
 }

@@ -11,9 +11,10 @@ use std::time::Duration;
 use http::{Method, StatusCode, Version};
 use tokio::time::Instant;
 
+use super::connect::Spoken;
 use super::local::{Caller, Endpoint, SendError, SendErrorKind};
 use super::{Inbound, Outgoing, Sink, Upgrade, Upload, UploadState};
-use crate::net::{Coding, Link, Transfer, TransferError, clock};
+use crate::net::{Coding, Io, Link, Transfer, TransferError, clock};
 use crate::telemetry::{self, ConnectionEvent, UpstreamId};
 use crate::wire::framing::write_plainly;
 use crate::wire::{Known, Length, ResponseHead};
@@ -135,26 +136,33 @@ impl Pool {
     }
 }
 
-/// Sends a request over an idle or a new connection and waits for the response's head.
+/// Sends a request over an idle or a new connection, or over `made`, and waits for the response's head.
 pub(super) async fn send(
     endpoint: &Rc<Endpoint>,
     pool: &Pool,
     outgoing: &Outgoing<'_>,
     mut upload: Upload,
     caller: &Caller,
+    mut made: Option<Box<Io>>,
 ) -> Result<Sent, SendError> {
     let mut was_sent = false;
     loop {
-        let (connection, is_reused) = match pool.take() {
-            Some(connection) => (connection, true),
+        let fresh = |io| (Connection::new(Rc::new(Link::new(io)), endpoint), false);
+        let idle = if made.is_none() { pool.take() } else { None };
+        let (connection, is_reused) = match (made.take(), idle) {
+            (Some(made), _) => fresh(*made),
+            (None, Some(connection)) => (connection, true),
             // In a box of its own: seldom needed, and larger than all the rest.
-            None => {
-                match Box::pin(endpoint.connect(endpoint.upstream.settings.connect_timeout, caller)).await {
-                    Ok(io) => (Connection::new(Rc::new(Link::new(io)), endpoint), false),
-                    Err(error) => {
-                        let unsent = Some(upload).filter(|_| !was_sent);
-                        return Err(SendError { kind: error.into(), unsent });
-                    }
+            (None, None) => {
+                let limit = endpoint.upstream.settings.connect_timeout;
+                let kind = match Box::pin(endpoint.connect(limit, caller)).await {
+                    Ok((io, Spoken::Http1)) => Ok(fresh(io)),
+                    Ok((io, Spoken::Http2)) => Err(SendErrorKind::Otherwise(Some(Box::new(io)))),
+                    Err(error) => Err(error.into()),
+                };
+                match kind {
+                    Ok(fresh) => fresh,
+                    Err(kind) => return Err(SendError { kind, unsent: Some(upload).filter(|_| !was_sent) }),
                 }
             }
         };
@@ -193,6 +201,15 @@ pub(super) async fn send(
             {
                 upload = Upload::default();
                 was_sent |= exchange.sent > 0;
+            }
+            Err(SendErrorKind::Reset(error)) if !is_reused && !exchange.has_answered => {
+                return Err(match endpoint.late_failure(error.downcast_ref()) {
+                    Some(failure) => {
+                        let is_unsent = is_bodiless && !was_sent;
+                        SendError { kind: failure.into(), unsent: is_unsent.then(Upload::default) }
+                    }
+                    None => SendError { kind: SendErrorKind::Reset(error), unsent: None },
+                });
             }
             Err(kind) => return Err(SendError { kind, unsent: None }),
         }

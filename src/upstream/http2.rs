@@ -1,5 +1,5 @@
-//! HTTP/2 to an endpoint by prior knowledge: few connections, many streams; and sending a body on a stream with flow
-//! control, which the front uses for its responses too.
+//! HTTP/2 to an endpoint, by prior knowledge or as chosen in the TLS handshake: few connections, many streams; and
+//! sending a body on a stream with flow control, which the front uses for its responses too.
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -18,7 +18,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, heade
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::connect::ConnectError;
+use super::connect::{ConnectError, Spoken};
 use super::local::{Caller, Endpoint, SendError, SendErrorKind, within};
 use super::{Inbound, Interim, Outgoing, Sink, Upload, UploadState};
 use crate::net::{Fill, Io, Source};
@@ -52,6 +52,8 @@ struct Connection {
     /// Whether the endpoint takes no further streams on it; those under way may go on.
     draining: Cell<bool>,
     closed: Cell<bool>,
+    /// What it ended with.
+    failure: RefCell<Option<h2::Error>>,
     used: Cell<Instant>,
 }
 
@@ -134,19 +136,38 @@ impl Pool {
         connections.iter().min_by_key(|connection| connection.streams.get()).map(Hold::new)
     }
 
-    /// A stream on a connection, and whether the connection was there before.
-    async fn acquire(&self, endpoint: &Rc<Endpoint>, caller: &Caller) -> Result<(Hold, bool), SendErrorKind> {
+    /// A stream on a connection, and whether the connection was there before; `made` is one that nobody uses yet.
+    async fn acquire(
+        &self,
+        endpoint: &Rc<Endpoint>,
+        caller: &Caller,
+        made: Option<Box<Io>>,
+    ) -> Result<(Hold, bool), SendErrorKind> {
         if let Some(hold) = self.with_room() {
             return Ok((hold, true));
         }
         let limit = endpoint.upstream.settings.connect_timeout;
+        if let Some(io) = made {
+            return Ok((self.begin(endpoint, *io, limit).await?, false));
+        }
         // Who waits for another's attempt waits no longer than for its own.
         let dialing = tokio::time::timeout(limit, self.dialing.lock()).await;
         let _dialing = dialing.map_err(|_| ConnectError::Timeout(limit))?;
         if let Some(hold) = self.with_room().or_else(|| self.least_loaded()) {
             return Ok((hold, true));
         }
-        let io = endpoint.connect(limit, caller).await?;
+        if endpoint.spoken() == Some(Spoken::Http1) {
+            // Found out by whoever was waited for.
+            return Err(SendErrorKind::Otherwise(None));
+        }
+        match endpoint.connect(limit, caller).await? {
+            (io, Spoken::Http2) => Ok((self.begin(endpoint, io, limit).await?, false)),
+            (io, Spoken::Http1) => Err(SendErrorKind::Otherwise(Some(Box::new(io)))),
+        }
+    }
+
+    /// Begins HTTP/2 on a new connection.
+    async fn begin(&self, endpoint: &Rc<Endpoint>, io: Io, limit: Duration) -> Result<Hold, SendErrorKind> {
         let (sender, mut driver) = client::Builder::new()
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -163,6 +184,7 @@ impl Pool {
             idle: Cell::new(false),
             draining: Cell::new(false),
             closed: Cell::new(false),
+            failure: RefCell::default(),
             used: Cell::new(Instant::now()),
         });
         endpoint.event(ConnectionEvent::Connected);
@@ -174,23 +196,29 @@ impl Pool {
             // them refused.
             match tokio::time::timeout(limit, greeting.ping(Ping::opaque())).await {
                 Ok(Ok(_)) => {}
-                Ok(Err(error)) => return Err(classify(error)),
+                Ok(Err(error)) => {
+                    // Its driver knows more.
+                    let error = connection.failure.take().unwrap_or(error);
+                    let failure = endpoint.late_failure(error.get_io());
+                    return Err(failure.map_or_else(|| classify(error), SendErrorKind::from));
+                }
                 Err(_) => return Err(ConnectError::Timeout(limit).into()),
             }
         }
         self.connections.borrow_mut().push(connection);
-        Ok((hold, false))
+        Ok(hold)
     }
 
     /// Runs `connection` until it ends.
     fn drive(endpoint: &Rc<Endpoint>, connection: &Rc<Connection>, driver: client::Connection<Io, Bytes>) {
         let (endpoint, connection) = (Rc::clone(endpoint), Rc::downgrade(connection));
         super::drive(async move {
-            // Its failure reaches the requests that were on it.
-            let _ = driver.await;
+            // Its failure reaches the requests that were on it, too.
+            let ended = driver.await;
             // What nobody holds was idle.
             let is_idle = connection.upgrade().is_none_or(|connection| {
                 connection.closed.set(true);
+                connection.failure.replace(ended.err());
                 connection.idle.get()
             });
             endpoint.event(if is_idle { ConnectionEvent::IdleClosed } else { ConnectionEvent::Closed });
@@ -208,20 +236,23 @@ pub(super) struct Sent {
     pub(super) sink: Option<Sink>,
 }
 
-/// Sends `outgoing` with `body` on a stream and waits for the response's head.
+/// Sends `outgoing` with `body` on a stream, of the connection `made` if it is needed, and waits for the response's head.
 pub(super) async fn send(
     endpoint: &Rc<Endpoint>,
     pool: &Pool,
     outgoing: &Outgoing<'_>,
     body: Upload,
     caller: &Caller,
+    mut made: Option<Box<Io>>,
 ) -> Result<Sent, SendError> {
     let upload = body.state();
     let limit = endpoint.upstream.settings.response_timeout;
     let unsent = |kind, body| SendError { kind, unsent: Some(body) };
-    let Ok(mut request) = request(outgoing) else { return Err(unsent(SendErrorKind::Host, body)) };
+    let Ok(mut request) = request(outgoing, endpoint.scheme()) else {
+        return Err(unsent(SendErrorKind::Host, body));
+    };
     let (mut hold, mut sender) = loop {
-        let (hold, reused) = match pool.acquire(endpoint, caller).await {
+        let (hold, reused) = match pool.acquire(endpoint, caller, made.take()).await {
             Ok(acquired) => acquired,
             Err(kind) => return Err(unsent(kind, body)),
         };
@@ -295,9 +326,9 @@ fn switch(head: &mut ResponseHead, outgoing: &Outgoing<'_>) {
 }
 
 /// The request as h2 has it: the host is the authority, and what HTTP/1 says of a connection has no place.
-fn request(outgoing: &Outgoing<'_>) -> Result<Request<()>, http::Error> {
+fn request(outgoing: &Outgoing<'_>, scheme: Scheme) -> Result<Request<()>, http::Error> {
     let uri = Uri::builder()
-        .scheme(Scheme::HTTP)
+        .scheme(scheme)
         .authority(Authority::try_from(outgoing.host())?)
         .path_and_query(PathAndQuery::try_from(outgoing.target)?)
         .build()?;

@@ -4,16 +4,20 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::Future;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::HeaderValue;
+use http::uri::Scheme;
 use tokio::time::Instant;
 
 use super::client::{Client, Pools};
-use super::connect::{ConnectError, connect};
+use super::connect::{ConnectError, Spoken, connect, connect_securely};
+use super::handshake::{Handshake, TlsError};
+use super::reach::Trouble;
 use super::{Inbound, Interim, Outgoing, Resolved, Sink, Upload, Upstream, http1, http2};
 use crate::config::model::Protocol;
 use crate::logic::balance::pick;
@@ -57,9 +61,13 @@ pub struct Endpoint {
     pub name: Arc<str>,
     /// The configured authority, as a `Host` value.
     pub authority: HeaderValue,
+    /// How TLS is made with it, where it is.
+    handshake: Option<Handshake>,
+    /// What it speaks: settled, or what it chose last; `None` while it was not asked.
+    spoken: Cell<Option<Spoken>>,
     in_flight: Cell<u32>,
-    /// Whether this worker's last connect failed.
-    is_away: Cell<bool>,
+    /// Why this worker's last connect failed, if it did.
+    trouble: Cell<Option<Trouble>>,
     /// Whether nobody will ask for it again: no connection is kept for a next request.
     retired: Cell<bool>,
 }
@@ -117,7 +125,14 @@ pub enum SendErrorKind {
     /// The endpoint's protocol has no words for the host.
     #[error("the host is none that the endpoint's protocol has")]
     Host,
+    /// The endpoint has chosen the other protocol, on this connection where there is one. Nobody outside sees it: the
+    /// request is sent the other way.
+    #[error("the endpoint chose the other protocol")]
+    Otherwise(Option<Box<Io>>),
 }
+
+/// How often an endpoint may choose another protocol within one request.
+const CHOICES: usize = 4;
 
 impl Local {
     /// A worker's view of `shared`, without connections.
@@ -205,6 +220,13 @@ impl Local {
 impl Endpoint {
     fn new(resolved: Resolved, upstream: &Arc<Upstream>, metrics: &Rc<Worker>) -> Self {
         let authority = resolved.configured.authority();
+        let handshake = upstream.handshake(&resolved.configured);
+        let spoken = match upstream.settings.protocol {
+            Protocol::Http2 => Some(Spoken::Http2),
+            Protocol::Auto if handshake.is_some() => None,
+            // Without TLS there is nothing to choose by.
+            Protocol::Http1 | Protocol::Auto => Some(Spoken::Http1),
+        };
         Self {
             pools: Rc::default(),
             own: RefCell::default(),
@@ -213,8 +235,10 @@ impl Endpoint {
             resolved,
             upstream: Arc::clone(upstream),
             metrics: Rc::clone(metrics),
+            handshake,
+            spoken: Cell::new(spoken),
             in_flight: Cell::new(0),
-            is_away: Cell::new(false),
+            trouble: Cell::new(None),
             retired: Cell::new(false),
         }
     }
@@ -268,41 +292,109 @@ impl Endpoint {
         caller: &Caller,
     ) -> Result<Exchange, SendError> {
         let mut lease = Lease::new(Rc::clone(self), self.pools(caller.client.as_ref()));
-        let (head, body, sink) = match self.upstream.settings.protocol {
-            Protocol::Http1 => {
-                let http1::Sent { head, body, connection, uploading, sink } =
-                    http1::send(self, &lease.pools.http1, outgoing, body, caller).await?;
-                (lease.connection, lease.uploading) = (Some(connection), uploading);
-                (head, body, sink)
-            }
-            Protocol::Http2 => {
+        let (mut body, mut made, mut was_sent) = (body, None, false);
+        for _ in 0..CHOICES {
+            let sent = if self.spoken.get() == Some(Spoken::Http1) {
+                let sent = http1::send(self, &lease.pools.http1, outgoing, body, caller, made).await;
+                sent.map(|http1::Sent { head, body, connection, uploading, sink }| {
+                    (lease.connection, lease.uploading) = (Some(connection), uploading);
+                    (head, body, sink)
+                })
+            } else {
                 // In a box of its own: those who speak HTTP/1 need not carry it.
-                let sending = Box::pin(http2::send(self, &lease.pools.http2, outgoing, body, caller));
-                let http2::Sent { head, body, hold, sink } = sending.await?;
-                lease.stream = Some(hold);
-                (head, body, sink)
+                let sent =
+                    Box::pin(http2::send(self, &lease.pools.http2, outgoing, body, caller, made)).await;
+                sent.map(|http2::Sent { head, body, hold, sink }| {
+                    lease.stream = Some(hold);
+                    (head, body, sink)
+                })
+            };
+            match sent {
+                Ok((head, body, sink)) => {
+                    if self.trouble.get() == Some(Trouble::LateTls) {
+                        self.found();
+                    }
+                    return Ok(Exchange { head, body, lease, sink });
+                }
+                Err(SendError { kind: SendErrorKind::Otherwise(io), unsent }) => {
+                    // What may have been sent before had no body.
+                    was_sent |= unsent.is_none();
+                    (body, made) = (unsent.unwrap_or_default(), io);
+                }
+                Err(SendError { kind, unsent }) => {
+                    return Err(SendError { kind, unsent: unsent.filter(|_| !was_sent) });
+                }
             }
-        };
-        Ok(Exchange { head, body, lease, sink })
+        }
+        let kind = SendErrorKind::Protocol("the endpoint chooses another protocol each time".into());
+        Err(SendError { kind, unsent: Some(body).filter(|_| !was_sent) })
     }
 
-    /// Connects to the endpoint for `caller` within `limit`, and tells where that changes what is known of it.
-    pub(super) async fn connect(&self, limit: Duration, caller: &Caller) -> Result<Io, ConnectError> {
-        let settings = &self.upstream.settings;
-        let greeting = settings
-            .proxy_protocol
-            .then(|| proxy_protocol::header(caller.client.as_ref().map(|client| client.addresses())));
-        let made = connect(&self.resolved.address, greeting.as_deref(), limit).await;
-        match &made {
-            Ok(_) if self.is_away.replace(false) => {
-                self.upstream.reach.found(settings.name.as_str(), &self.name);
+    /// What it speaks, once that is known.
+    pub(super) fn spoken(&self) -> Option<Spoken> {
+        self.spoken.get()
+    }
+
+    /// The scheme of what it is asked for.
+    pub(super) fn scheme(&self) -> Scheme {
+        if self.handshake.is_some() { Scheme::HTTPS } else { Scheme::HTTP }
+    }
+
+    /// Connects to the endpoint for `caller` within `limit`, and tells where that changes what is known of it; what is
+    /// spoken on the connection.
+    pub(super) async fn connect(
+        &self,
+        limit: Duration,
+        caller: &Caller,
+    ) -> Result<(Io, Spoken), ConnectError> {
+        let announced = self.upstream.settings.proxy_protocol;
+        let client = || caller.client.as_ref().map(|client| client.addresses());
+        let greeting = announced.then(|| proxy_protocol::header(client()));
+        let address = &self.resolved.address;
+        let made = match &self.handshake {
+            None => {
+                let spoken = self.spoken.get().unwrap_or(Spoken::Http1);
+                connect(address, greeting.as_deref(), limit).await.map(|io| (io, spoken))
             }
-            Err(error) if !self.is_away.replace(true) => {
-                self.upstream.reach.lost(settings.name.as_str(), &self.name, error, Instant::now());
+            // In a box of its own: those without TLS need not carry it.
+            Some(handshake) => {
+                Box::pin(connect_securely(address, greeting.as_deref(), handshake, limit)).await
             }
-            _ => {}
+        };
+        match made {
+            Ok((io, spoken)) => {
+                if matches!(self.trouble.get(), Some(Trouble::Connect | Trouble::Tls)) {
+                    self.found();
+                }
+                self.spoken.set(Some(spoken));
+                Ok((io, spoken))
+            }
+            Err(error) => {
+                let is_tls = matches!(error, ConnectError::Tls(_));
+                self.lost(if is_tls { Trouble::Tls } else { Trouble::Connect }, &error);
+                Err(error)
+            }
         }
-        made
+    }
+
+    /// The failure of TLS that ended a new connection with `error` before anything was read, if that is what it was.
+    /// Whatever was sent on it was not read by the endpoint.
+    pub(super) fn late_failure(&self, error: Option<&io::Error>) -> Option<ConnectError> {
+        let error = ConnectError::Tls(TlsError::of_late_alert(error?)?);
+        self.lost(Trouble::LateTls, &error);
+        Some(error)
+    }
+
+    fn found(&self) {
+        self.trouble.set(None);
+        self.upstream.reach.found(self.upstream.settings.name.as_str(), &self.name);
+    }
+
+    fn lost(&self, trouble: Trouble, error: &ConnectError) {
+        if self.trouble.replace(Some(trouble)) != Some(trouble) {
+            let upstream = self.upstream.settings.name.as_str();
+            self.upstream.reach.lost(upstream, &self.name, trouble, error, Instant::now());
+        }
     }
 
     pub(super) fn event(&self, event: ConnectionEvent) {
@@ -396,6 +488,7 @@ mod tests {
             endpoints: vec![EndpointAddress::parse(&address.to_string()).unwrap()],
             protocol: Protocol::Http1,
             proxy_protocol: false,
+            tls: None,
             balance: Policy::RoundRobin,
             connect_timeout: second,
             response_timeout: 10 * second,
@@ -403,7 +496,7 @@ mod tests {
             dns_refresh: 600 * second,
         };
         let metrics = Metrics::new();
-        let shared = Arc::new(Upstream::new(Arc::new(settings), metrics.upstream("one")));
+        let shared = Arc::new(Upstream::new(Arc::new(settings), metrics.upstream("one")).unwrap());
         let tasks = LocalSet::new();
         tasks
             .run_until(async {

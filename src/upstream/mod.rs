@@ -4,8 +4,8 @@
 //! has its own connections to it ([`local::Local`]), so that a request touches no lock and no foreign cache line.
 //!
 //! Reading order: [`Upstream`], [`resolve`] (names to addresses), [`local`] (a worker's view: pick and pools),
-//! [`client`] (whom a connection is made for, where that is told), [`connect`], [`outgoing`] (a request's head as an endpoint
-//! is to get it), [`http1`], [`http2`],
+//! [`client`] (whom a connection is made for, where that is told), [`connect`],
+//! [`handshake`] and [`tls`] (what it is made with), [`outgoing`] (a request's head as an endpoint is to get it), [`http1`], [`http2`],
 //! [`inbound`] (bodies that stream in), [`interim`] (1xx responses), [`upload`] (the request body on its way; `expect` holds it back),
 //! [`tunnel`] (what is no longer HTTP).
 //! Which variant or route a request has is not known here.
@@ -13,6 +13,7 @@
 pub mod client;
 pub mod connect;
 mod expect;
+pub mod handshake;
 pub mod http1;
 pub mod http2;
 pub mod inbound;
@@ -21,6 +22,7 @@ pub mod local;
 pub mod outgoing;
 mod reach;
 pub mod resolve;
+pub mod tls;
 pub mod tunnel;
 pub mod upload;
 
@@ -30,6 +32,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 
 use crate::config::model;
 use crate::telemetry::UpstreamId;
@@ -68,6 +72,8 @@ pub struct Upstream {
     pub settings: Arc<model::Upstream>,
     /// The interned name, for metrics.
     pub id: UpstreamId,
+    /// What TLS to its endpoints is made with, where some speak it.
+    tls: Option<Arc<ClientConfig>>,
     endpoints: ArcSwap<Vec<Resolved>>,
     version: AtomicU64,
     reach: reach::Reach,
@@ -75,15 +81,31 @@ pub struct Upstream {
 
 impl Upstream {
     /// An upstream with these settings; addresses that need no resolution are endpoints at once.
-    pub fn new(settings: Arc<model::Upstream>, id: UpstreamId) -> Self {
+    ///
+    /// # Errors
+    /// [`tls::TlsSetupError`] where TLS is to be spoken and cannot be.
+    pub fn new(settings: Arc<model::Upstream>, id: UpstreamId) -> Result<Self, tls::TlsSetupError> {
         let literal = settings.endpoints.iter().filter_map(resolve::literal).collect();
-        Self {
+        let tls = settings.tls.as_ref().map(|tls| tls::client(tls, settings.protocol)).transpose()?;
+        Ok(Self {
             settings,
             id,
+            tls,
             endpoints: ArcSwap::from_pointee(literal),
             version: AtomicU64::new(1),
             reach: reach::Reach::default(),
-        }
+        })
+    }
+
+    /// How TLS is made with the endpoint of this configured address, where it is.
+    fn handshake(&self, endpoint: &EndpointAddress) -> Option<handshake::Handshake> {
+        let config = self.tls.as_ref().filter(|_| endpoint.is_tls())?;
+        let EndpointAddress::Tcp { host, .. } = endpoint else { return None };
+        let settings = self.settings.tls.as_ref()?;
+        let named = settings.server_name.clone();
+        // A valid configuration has no endpoint whose host is no name.
+        let server_name = named.or_else(|| ServerName::try_from(host.clone()).ok())?;
+        Some(handshake::Handshake::new(Arc::clone(config), server_name))
     }
 
     /// The number of the current list of endpoints; it changes when the list does.

@@ -21,7 +21,7 @@ const LONGEST: Duration = Duration::from_mins(1);
 pub fn literal(address: &EndpointAddress) -> Option<Resolved> {
     let resolved = match address {
         EndpointAddress::Unix(path) => Address::Unix(path.clone()),
-        EndpointAddress::Tcp { host, port } => {
+        EndpointAddress::Tcp { host, port, .. } => {
             Address::Tcp((host.parse::<std::net::IpAddr>().ok()?, *port).into())
         }
     };
@@ -55,7 +55,7 @@ async fn look_up(upstream: &Upstream, address: &EndpointAddress, limit: Duration
     if let Some(resolved) = literal(address) {
         return Some(vec![resolved]);
     }
-    let EndpointAddress::Tcp { host, port } = address else { return None };
+    let EndpointAddress::Tcp { host, port, .. } = address else { return None };
     let found = tokio::time::timeout(limit, tokio::net::lookup_host((host.as_str(), *port))).await;
     let failure = match found {
         Ok(Ok(addresses)) => {

@@ -45,7 +45,9 @@ pub(super) fn label(endpoint: &EndpointAddress) -> String {
 fn local(endpoint: &EndpointAddress) -> Option<BindAddress> {
     let address = match endpoint {
         EndpointAddress::Unix(path) => BindAddress::Unix(path.clone()),
-        EndpointAddress::Tcp { host, port } => {
+        // The demonstration's own upstreams speak no TLS.
+        EndpointAddress::Tcp { tls: true, .. } => return None,
+        EndpointAddress::Tcp { host, port, .. } => {
             let host = if host == "localhost" { "127.0.0.1" } else { host };
             BindAddress::Tcp((host.parse::<std::net::IpAddr>().ok()?, *port).into())
         }

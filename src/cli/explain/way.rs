@@ -277,6 +277,7 @@ impl Way<'_> {
             protocol: match upstream.protocol {
                 Protocol::Http1 => "http1",
                 Protocol::Http2 => "http2",
+                Protocol::Auto => "auto",
             },
             endpoints: upstream.endpoints.iter().map(ToString::to_string).collect(),
             attempts: route.attempts,

@@ -17,6 +17,7 @@ use crate::types::BindAddress;
 pub(super) fn advise(report: &mut Report<'_>, root: &Root, config: &Config) {
     unused(report, root, config);
     unreachable(report, root, config);
+    insecure(report, root, config);
     untrusted(report, root, config);
     announced(report, root, config);
     underscored(report, root, config);
@@ -66,6 +67,21 @@ fn unreachable(report: &mut Report<'_>, root: &Root, config: &Config) {
                     "no request takes this route",
                 )
                 .related(begin(by.span), "this one takes them all");
+        }
+    }
+}
+
+fn insecure(report: &mut Report<'_>, root: &Root, config: &Config) {
+    for (upstream, (_, field)) in config.upstreams.values().zip(root.upstreams.entries()) {
+        let Some(tls) = field.get().and_then(|upstream| upstream.tls.get()) else { continue };
+        if upstream.tls.as_ref().is_some_and(|tls| !tls.verify) {
+            let message = format!(
+                "the endpoints of upstream `{}` are believed whatever certificate they show",
+                upstream.name
+            );
+            report
+                .add(Severity::Warning, Code::InsecureUpstream, tls.insecure_skip_verify.span, message)
+                .hint("name in `ca` the file of who issued the certificate, or of the certificate itself");
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Raw to valid: what the values mean, alone and together. Every error is reported, none hides another.
 //!
 //! Reading order: [`Lower`] (what all share), [`value`] (one value at a time), [`header`], [`condition`], [`tls`]
-//! (certificates and keys), then the sections: [`listener`] and [`listener_tls`], [`admin`], [`upstream`], [`split`],
-//! [`route`]; last [`advice`], what is allowed but odd.
+//! (certificates and keys), then the sections: [`listener`] and [`listener_tls`], [`admin`], [`upstream`] and
+//! [`upstream_tls`], [`split`], [`route`]; last [`advice`], what is allowed but odd.
 //! A function that returns `None` has reported why.
 
 mod admin;
@@ -15,6 +15,7 @@ mod route;
 mod split;
 mod tls;
 mod upstream;
+mod upstream_tls;
 mod value;
 
 use std::collections::HashMap;

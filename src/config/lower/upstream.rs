@@ -21,6 +21,7 @@ fn upstream(cx: &mut Lower<'_, '_>, name: &Field<Text>, field: &Field<raw::Upstr
         (cx.positive(&timeouts.connect), cx.positive(&timeouts.response), cx.positive(&timeouts.idle))
     });
     let dns_refresh = cx.positive(&raw.dns_refresh);
+    let tls = cx.upstream_tls(raw, endpoints.as_deref());
     let (connect, response, idle) = timeouts?;
     Some(Upstream {
         name: name?,
@@ -28,8 +29,10 @@ fn upstream(cx: &mut Lower<'_, '_>, name: &Field<Text>, field: &Field<raw::Upstr
         protocol: match raw.protocol.get()? {
             raw::Protocol::Http1 => Protocol::Http1,
             raw::Protocol::Http2 => Protocol::Http2,
+            raw::Protocol::Auto => Protocol::Auto,
         },
         proxy_protocol: matches!(raw.proxy_protocol.get()?, raw::Announcement::V2),
+        tls: tls?,
         balance: match raw.balance.get()? {
             raw::Balance::LeastRequest => Policy::LeastRequest,
             raw::Balance::RoundRobin => Policy::RoundRobin,

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::field::{Field, Period, Text, section};
+use super::tls::{Pair, TlsVersion};
 
 presets! {
     http1: Protocol = Protocol::Http1;
@@ -12,13 +13,15 @@ presets! {
     s_30: Period = "30s";
     ms_1000: Period = "1s";
     s_60: Period = "60s";
+    tls_1_2: TlsVersion = TlsVersion::Tls12;
+    yes_no: bool = false;
 }
 
 /// A named set of endpoints.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Upstream {
-    /// `host:port`, `http://host:port` or `unix:/path`; at least one.
+    /// `host:port`, `https://host:port` for TLS, or `unix:/path`; at least one.
     #[schemars(length(min = 1))]
     pub(in crate::config) endpoints: Field<Vec<Field<Text>>>,
     /// What is spoken to the endpoints.
@@ -28,6 +31,9 @@ pub(in crate::config) struct Upstream {
     /// for that one connection of a client, and closed with it.
     #[serde(default = "not_announced")]
     pub(in crate::config) proxy_protocol: Field<Announcement>,
+    /// How TLS is spoken to the endpoints `https://host:port`.
+    #[serde(default)]
+    pub(in crate::config) tls: Field<UpstreamTls>,
     /// How requests are spread over the endpoints.
     #[serde(default = "least_request")]
     pub(in crate::config) balance: Field<Balance>,
@@ -37,6 +43,29 @@ pub(in crate::config) struct Upstream {
     /// How often host names are resolved again.
     #[serde(default = "s_30")]
     pub(in crate::config) dns_refresh: Field<Period>,
+}
+
+/// How TLS is spoken to endpoints: 1.2 and 1.3, with the protocol told by ALPN.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct UpstreamTls {
+    /// The file (PEM) of the authorities that issue the endpoints' certificates. By default those that the system
+    /// trusts.
+    #[serde(default)]
+    pub(in crate::config) ca: Field<Text>,
+    /// The host that the certificates are for, and that is asked for by SNI. By default each endpoint's own.
+    #[serde(default)]
+    pub(in crate::config) server_name: Field<Text>,
+    /// Our own certificate, for endpoints that ask for one.
+    #[serde(default)]
+    pub(in crate::config) certificate: Field<Pair>,
+    /// The oldest version of TLS.
+    #[serde(default = "tls_1_2")]
+    pub(in crate::config) min_version: Field<TlsVersion>,
+    /// Whether every certificate is believed, whoever shows it: who is between us and the endpoint can read and change
+    /// all. Nothing but a test needs it.
+    #[serde(default = "yes_no")]
+    pub(in crate::config) insecure_skip_verify: Field<bool>,
 }
 
 /// How long endpoints may take.
@@ -60,8 +89,10 @@ pub(in crate::config) struct UpstreamTimeouts {
 pub(in crate::config) enum Protocol {
     /// HTTP/1.1.
     Http1,
-    /// HTTP/2 by prior knowledge.
+    /// HTTP/2; without TLS by prior knowledge.
     Http2,
+    /// What the endpoint chooses by ALPN; without TLS, HTTP/1.1.
+    Auto,
 }
 
 /// Whether connections begin with a PROXY header.
