@@ -33,4 +33,5 @@ mod tls;
 mod trust;
 mod tunnels;
 mod upgrade;
+mod upstream_tls;
 mod watch;

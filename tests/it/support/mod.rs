@@ -2,6 +2,7 @@
 //! told, and clients that say exactly what a test wants said.
 
 pub mod ask;
+pub mod certs;
 pub mod client;
 pub mod haproxy;
 pub mod lineage;
@@ -9,6 +10,7 @@ pub mod load;
 pub mod process;
 pub mod proxy;
 pub mod raw;
+pub mod secure;
 pub mod stage;
 pub mod tls;
 pub mod upstream;

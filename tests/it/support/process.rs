@@ -25,6 +25,11 @@ pub struct Process {
 impl Process {
     /// Runs the binary on `text` and waits until its first listener listens.
     pub fn start(text: &str) -> Self {
+        Self::start_in(text, &[])
+    }
+
+    /// The same with more environment variables.
+    pub fn start_in(text: &str, environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("weir.yaml");
         std::fs::write(&path, text).unwrap();
@@ -32,6 +37,7 @@ impl Process {
             .args(["run", "--config"])
             .arg(&path)
             .env("WEIR_LOG", "info")
+            .envs(environment.iter().copied())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
