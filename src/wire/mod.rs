@@ -4,13 +4,16 @@
 //!
 //! Reading order: [`known`] (the names that the proxy itself reads), [`fields`] (header fields of any protocol),
 //! [`request`] (with its `target`) and [`response`] (heads), `lines` (what both have in common), [`framing`] (where a
-//! body ends), [`chunked`]; [`websocket`] (where its frames end); [`proxy_protocol`] (whose connection it is);
-//! [`certificate`] (what X.509 says of a peer). What a message means is not known here; sockets are `net`'s.
+//! body ends), [`chunked`]; [`websocket`] (where its frames end); of HTTP/2 [`frames`] (which frames pass by, not what is
+//! in them); [`grpc`] (what gRPC adds to HTTP); [`proxy_protocol`] (whose connection it is); [`certificate`] (what X.509
+//! says of a peer). What a message means is not known here; sockets are `net`'s.
 
 pub mod certificate;
 pub mod chunked;
 pub mod fields;
+pub mod frames;
 pub mod framing;
+pub mod grpc;
 pub mod known;
 mod lines;
 pub mod proxy_protocol;
@@ -25,6 +28,7 @@ mod tests;
 pub use certificate::{Certificate, CertificateError, SubjectName};
 pub use chunked::Chunked;
 pub use fields::{Fields, Name};
+pub use frames::{FrameHead, FrameKind, Scanner};
 pub use framing::{FramingError, Length};
 pub use known::Known;
 pub use request::RequestHead;
