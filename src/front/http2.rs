@@ -4,9 +4,11 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use h2::Reason;
 use h2::server::{Builder, SendResponse};
 use http::{Method, Request, Response, StatusCode};
 use tokio::time::{Instant, sleep_until};
@@ -14,8 +16,10 @@ use tokio::time::{Instant, sleep_until};
 use super::accept::spawn;
 use super::complete::complete;
 use super::connection::Rewound;
+use crate::net::Guarded;
 use crate::proxy::headers::strip_hop_by_hop;
 use crate::proxy::{self, Downstream, Failure, Worker, handle, respond};
+use crate::telemetry::{ListenerId, Refused};
 use crate::upstream::http2::{content_length, send_body};
 use crate::upstream::{Caller, Inbound, Interim, Sink, Upgrade};
 use crate::wire::{Fields, Known, RequestHead, ResponseHead};
@@ -60,6 +64,8 @@ pub(super) async fn serve(worker: &Rc<Worker>, io: Rewound, downstream: Downstre
     let listener = &downstream.listener;
     let (head_limit, idle_limit) = (listener.header_timeout, listener.idle_timeout);
     let max_header = u32::try_from(listener.max_header.0).unwrap_or(u32::MAX);
+    let io = Guarded::of_client(io);
+    let watch = io.watch();
     let handshake = Builder::new()
         .max_concurrent_streams(MAX_STREAMS)
         .initial_window_size(STREAM_WINDOW)
@@ -70,8 +76,12 @@ pub(super) async fn serve(worker: &Rc<Worker>, io: Rewound, downstream: Downstre
         .handshake::<_, Bytes>(io);
     let id = downstream.id;
     let malformed = |error: &h2::Error| {
-        if error.is_library() {
-            worker.metrics.malformed(id);
+        // What the library itself bounds.
+        let is_flood = error.reason() == Some(Reason::ENHANCE_YOUR_CALM);
+        match error.is_library() {
+            true if is_flood => flooded(worker, id, error),
+            true => worker.metrics.malformed(id),
+            false => {}
         }
     };
     let mut connection = match tokio::time::timeout(head_limit, handshake).await {
@@ -100,6 +110,15 @@ pub(super) async fn serve(worker: &Rc<Worker>, io: Rewound, downstream: Downstre
                 Some(Err(error)) => return malformed(&error),
                 None => return,
             },
+            () = poll_fn(|_| if watch.is_flooded() { Poll::Ready(()) } else { Poll::Pending }) => {
+
+                flooded(worker, id, "frames");
+                connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                let telling = poll_fn(|cx| connection.poll_closed(cx));
+                // Who does not listen is not told.
+                let _ = tokio::time::timeout(GRACE, telling).await;
+                return;
+            }
             () = end.as_mut(), if !draining => {
                 draining = true;
                 connection.graceful_shutdown();
@@ -112,7 +131,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, io: Rewound, downstream: Downstre
                 } else if deadline > now {
                     timer.as_mut().reset(deadline);
                 } else if told {
-                    // It does not even answer that it has heard.
+
                     return;
                 } else {
                     told = true;
@@ -124,6 +143,12 @@ pub(super) async fn serve(worker: &Rc<Worker>, io: Rewound, downstream: Downstre
     }
 }
 
+/// Counts a connection that is closed for a flood.
+fn flooded(worker: &Worker, id: ListenerId, what: impl std::fmt::Display) {
+    worker.metrics.refused(id, Refused::Flood);
+    tracing::debug!(%what, "connection of a client that floods is closed");
+}
+
 async fn serve_stream(
     worker: &Worker,
     downstream: &Downstream,
@@ -131,10 +156,11 @@ async fn serve_stream(
     mut respond: SendResponse<Bytes>,
 ) {
     let is_head = request.method() == Method::HEAD;
+    let patience = downstream.listener.idle_timeout;
     let Some((request, wanted)) = taken(request) else {
         let failure = Failure::UpgradeUnsupported;
         worker.metrics.error(failure.code(), failure.blame());
-        return answer(&mut respond, respond::failure(failure), false).await;
+        return answer(&mut respond, respond::failure(failure), false, patience).await;
     };
     let caller =
         Caller { interim: Some(Interim::default()), client: downstream.client.clone(), ..Caller::default() };
@@ -165,19 +191,24 @@ async fn serve_stream(
                 tunnel.run(Inbound::http2(from_client, None), Sink::Http2(stream)).await;
             }
         }
-        _ => answer(&mut respond, response, is_head).await,
+        _ => answer(&mut respond, response, is_head, patience).await,
     }
 }
 
-/// Sends a response.
-async fn answer(respond: &mut SendResponse<Bytes>, response: proxy::Response, is_head: bool) {
-    let proxy::Response { mut head, body, .. } = response;
+/// Sends a response, whose body is given up where the client grants no room for it for longer than `patience`.
+async fn answer(
+    respond: &mut SendResponse<Bytes>,
+    response: proxy::Response,
+    is_head: bool,
+    patience: Duration,
+) {
+    let proxy::Response { mut head, mut body, .. } = response;
     complete(&mut head, &body, is_head);
     let end = is_head || body.is_empty();
     match respond.send_response(given(&head), end) {
         Ok(stream) if !end => {
             // Why it broke off is in the request's record; the client is told by the reset.
-            let _ = send_body(body, stream).await;
+            let _ = send_body(&mut body, stream, Some(patience)).await;
         }
         // The stream has been reset meanwhile.
         Ok(_) | Err(_) => {}

@@ -4,13 +4,16 @@
 //! Reading order: [`socket`] (TCP or Unix), [`tls`] (what may lie over it), [`io`] (either), [`buffer`] (a worker's pool), [`clock`]
 //! and [`alarm`] (one look at the time for an event, one timer for many deadlines),
 //! [`link`] (a connection that HTTP/1 is read from), [`body`] (what streams, and whence), [`transfer`] (a message on its
-//! way out), [`drain`] (the orderly end).
+//! way out), [`drain`] (the orderly end), and for HTTP/2 [`flood`] (what a peer may make us do) and [`guard`] (who counts
+//! it).
 
 pub mod alarm;
 pub mod body;
 pub mod buffer;
 pub mod clock;
 pub mod drain;
+pub mod flood;
+pub mod guard;
 pub mod io;
 pub mod link;
 pub mod socket;
@@ -23,6 +26,7 @@ pub use alarm::Alarm;
 pub use body::{Fill, Source};
 pub use buffer::Buffer;
 pub use drain::{Drain, Drained};
+pub use guard::{Guarded, Watch};
 pub use io::Io;
 pub use link::{Link, LinkError};
 pub use socket::Socket;

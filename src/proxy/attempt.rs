@@ -127,7 +127,7 @@ fn classify(kind: &SendErrorKind) -> Option<(Failure, Cause)> {
         SendErrorKind::Connect(ConnectError::Timeout(_)) => (Failure::ConnectTimeout, Cause::Connect),
         SendErrorKind::Connect(ConnectError::Io(_)) => (Failure::ConnectRefused, Cause::Connect),
         SendErrorKind::Connect(ConnectError::Tls(_)) => (Failure::UpstreamTls, Cause::Tls),
-        SendErrorKind::Reset(_) => (Failure::UpstreamReset, Cause::Reset),
+        SendErrorKind::Reset(_) | SendErrorKind::Refused(_) => (Failure::UpstreamReset, Cause::Reset),
         SendErrorKind::Protocol(_) | SendErrorKind::Otherwise(_) => {
             (Failure::UpstreamProtocol, Cause::Protocol)
         }

@@ -1,27 +1,29 @@
-//! HTTP/2 to an endpoint, by prior knowledge or as chosen in the TLS handshake: few connections, many streams; and
-//! sending a body on a stream with flow control, which the front uses for its responses too.
+//! HTTP/2 to an endpoint by prior knowledge: few connections, many streams; and sending a body on a stream with flow
+//! control, which the front uses for its responses too.
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::io;
 use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::select;
+use futures_util::future::{Either, select};
 use h2::client::{self, ResponseFuture, SendRequest};
 use h2::{Ping, Reason, SendStream};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, header};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::connect::{ConnectError, Spoken};
+use super::keepalive::Load;
 use super::local::{Caller, Endpoint, SendError, SendErrorKind, within};
-use super::{Inbound, Interim, Outgoing, Sink, Upload, UploadState};
-use crate::net::{Fill, Io, Source};
+use super::{Inbound, Interim, Outgoing, Sink, Upload, UploadState, keepalive};
+use crate::net::{Fill, Guarded, Io, Source, Watch};
 use crate::telemetry::ConnectionEvent;
 use crate::wire::{Fields, Known, ResponseHead, websocket};
 
@@ -33,6 +35,8 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 /// How much of a body may wait inside the library for the socket, a stream.
 const SEND_BUFFER: usize = 256 * 1024;
 const MAX_RESPONSE_HEAD: u32 = 256 * 1024;
+/// How often a request that an endpoint has refused to look at is sent to it again, on another connection each time.
+const REFUSALS: u32 = 2;
 
 /// The connections to one endpoint.
 #[derive(Debug, Default)]
@@ -55,6 +59,8 @@ struct Connection {
     /// What it ended with.
     failure: RefCell<Option<h2::Error>>,
     used: Cell<Instant>,
+    /// Since when it has streams, where it has any.
+    busy: Cell<Instant>,
 }
 
 impl std::fmt::Debug for Connection {
@@ -93,7 +99,9 @@ pub struct Hold {
 
 impl Hold {
     fn new(connection: &Rc<Connection>) -> Self {
-        connection.streams.set(connection.streams.get() + 1);
+        if connection.streams.replace(connection.streams.get() + 1) == 0 {
+            connection.busy.set(Instant::now());
+        }
         connection.count(false);
         Self { connection: Rc::clone(connection), upload: None }
     }
@@ -136,7 +144,7 @@ impl Pool {
         connections.iter().min_by_key(|connection| connection.streams.get()).map(Hold::new)
     }
 
-    /// A stream on a connection, and whether the connection was there before; `made` is one that nobody uses yet.
+    /// A stream on a connection, and whether the connection was there before.
     async fn acquire(
         &self,
         endpoint: &Rc<Endpoint>,
@@ -168,7 +176,9 @@ impl Pool {
 
     /// Begins HTTP/2 on a new connection.
     async fn begin(&self, endpoint: &Rc<Endpoint>, io: Io, limit: Duration) -> Result<Hold, SendErrorKind> {
-        let (sender, mut driver) = client::Builder::new()
+        let io = Guarded::of_endpoint(io);
+        let watch = io.watch();
+        let (sender, driver) = client::Builder::new()
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buffer_size(SEND_BUFFER)
@@ -186,43 +196,89 @@ impl Pool {
             closed: Cell::new(false),
             failure: RefCell::default(),
             used: Cell::new(Instant::now()),
+            busy: Cell::new(Instant::now()),
         });
         endpoint.event(ConnectionEvent::Connected);
         let hold = Hold::new(&connection);
-        let greeting = driver.ping_pong();
-        Self::drive(endpoint, &connection, driver);
-        if let Some(mut greeting) = greeting {
-            // Its answer follows the endpoint's settings. To open streams without knowing how many are taken is to have
-            // them refused.
-            match tokio::time::timeout(limit, greeting.ping(Ping::opaque())).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => {
-                    // Its driver knows more.
-                    let error = connection.failure.take().unwrap_or(error);
-                    let failure = endpoint.late_failure(error.get_io());
-                    return Err(failure.map_or_else(|| classify(error), SendErrorKind::from));
-                }
-                Err(_) => return Err(ConnectError::Timeout(limit).into()),
+        // Its answer follows the endpoint's settings. To open streams without knowing how many are taken is to have them
+        // refused.
+        match tokio::time::timeout(limit, Self::drive(endpoint, &connection, driver, watch)).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(answer) => {
+                // Its driver knows more.
+                let failure = connection.failure.take().or_else(|| answer.ok()?.err());
+                let Some(error) = failure else {
+                    return Err(SendErrorKind::Reset(Box::new(io::Error::from(io::ErrorKind::BrokenPipe))));
+                };
+                let late = endpoint.late_failure(error.get_io());
+                return Err(late.map_or_else(|| classify(error), SendErrorKind::from));
             }
+            Err(_) => return Err(ConnectError::Timeout(limit).into()),
         }
         self.connections.borrow_mut().push(connection);
         Ok(hold)
     }
 
-    /// Runs `connection` until it ends.
-    fn drive(endpoint: &Rc<Endpoint>, connection: &Rc<Connection>, driver: client::Connection<Io, Bytes>) {
+    /// Runs `connection` until it ends, floods us or is dead; gives whether the endpoint has answered for the first time.
+    fn drive(
+        endpoint: &Rc<Endpoint>,
+        connection: &Rc<Connection>,
+        mut driver: client::Connection<Guarded<Io>, Bytes>,
+        watch: Rc<Watch>,
+    ) -> oneshot::Receiver<Result<(), h2::Error>> {
+        let (greet, greeted) = oneshot::channel();
         let (endpoint, connection) = (Rc::clone(endpoint), Rc::downgrade(connection));
+        let pings = driver.ping_pong();
+        let (of, watched) = (Weak::clone(&connection), Rc::clone(&watch));
+        let alive = async move {
+            // The only one who asks for it, so it is there.
+            let Some(mut pings) = pings else { return };
+            let answer = pings.ping(Ping::opaque()).await.map(drop);
+            let is_there = answer.is_ok();
+            // Who has given up waiting needs no answer.
+            let _ = greet.send(answer);
+            if is_there {
+                let load = || {
+                    let connection = of.upgrade()?;
+                    Some(Load { streams: connection.streams.get(), since: connection.busy.get() })
+                };
+                keepalive::dead(&watched, pings, load).await;
+                if of.strong_count() > 0 {
+                    tracing::debug!("connection to an endpoint that no longer answers is closed");
+                    return;
+                }
+            }
+            // Who holds no more is for the driver to see.
+            std::future::pending::<()>().await;
+        };
         super::drive(async move {
-            // Its failure reaches the requests that were on it, too.
-            let ended = driver.await;
+            let driving = poll_fn(|cx| {
+                let ended = Pin::new(&mut driver).poll(cx);
+                if watch.is_flooded() {
+                    tracing::debug!(
+                        endpoint = &*endpoint.name,
+                        "connection to an endpoint that floods is closed"
+                    );
+                    return Poll::Ready(None);
+                }
+                // Its failure reaches the requests that were on it, too.
+                ended.map(Result::err)
+            });
+            let failure = match select(pin!(driving), pin!(alive)).await {
+                Either::Left((failure, _)) => failure,
+                Either::Right(_) => None,
+            };
+            // What is under way fails by this.
+            drop(driver);
             // What nobody holds was idle.
             let is_idle = connection.upgrade().is_none_or(|connection| {
                 connection.closed.set(true);
-                connection.failure.replace(ended.err());
+                connection.failure.replace(failure);
                 connection.idle.get()
             });
             endpoint.event(if is_idle { ConnectionEvent::IdleClosed } else { ConnectionEvent::Closed });
         });
+        greeted
     }
 }
 
@@ -238,6 +294,30 @@ pub(super) struct Sent {
 
 /// Sends `outgoing` with `body` on a stream, of the connection `made` if it is needed, and waits for the response's head.
 pub(super) async fn send(
+    endpoint: &Rc<Endpoint>,
+    pool: &Pool,
+    outgoing: &Outgoing<'_>,
+    body: Upload,
+    caller: &Caller,
+    mut made: Option<Box<Io>>,
+) -> Result<Sent, SendError> {
+    let mut body = body;
+    let mut left = REFUSALS;
+    loop {
+        let error = match send_once(endpoint, pool, outgoing, body, caller, made.take()).await {
+            Ok(sent) => return Ok(sent),
+            Err(error) => error,
+        };
+        let is_refused = matches!(error.kind, SendErrorKind::Refused(_));
+        match error.unsent {
+            Some(unsent) if is_refused && left > 0 => body = unsent,
+            unsent => return Err(SendError { kind: error.kind, unsent }),
+        }
+        left -= 1;
+    }
+}
+
+async fn send_once(
     endpoint: &Rc<Endpoint>,
     pool: &Pool,
     outgoing: &Outgoing<'_>,
@@ -280,22 +360,33 @@ pub(super) async fn send(
     let end = body.is_empty() && upgrade.is_none();
     let (response, stream) = match sender.send_request(request, end) {
         Ok(sent) => sent,
-        Err(error) => return Err(SendError { kind: classify(error), unsent: None }),
+        Err(error) => return Err(unsent(classify(error), body)),
     };
     let mut sink = None;
-    if upgrade.is_some() {
+    let untouched = if upgrade.is_some() {
         sink = Some(stream);
-    } else if !end {
+        Either::Left(std::future::ready(Some(body)))
+    } else if end {
+        Either::Left(std::future::ready(Some(body)))
+    } else {
+        let (give_back, rest) = oneshot::channel();
         let (alive, dropped) = oneshot::channel();
         hold.upload = Some(alive);
+        let state = upload.clone();
         super::drive(async move {
+            let mut body = body;
             // Why it broke off stands in the upload's state; the peer is told by the reset.
             // Who has dropped it comes first: the client's connection may be at its next request, whose body this is not.
-            let _ = select(dropped, pin!(send_body(body, stream))).await;
+            drop(select(dropped, pin!(send_body(&mut body, stream, None))).await);
+            if state.is_some_and(|state| state.is_untouched()) {
+                // Nobody may want it.
+                let _ = give_back.send(body);
+            }
         });
-    }
+        Either::Right(async { rest.await.ok() })
+    };
     let upload = upload.as_deref();
-    match within(final_response(response, caller.interim.as_ref(), upload), upload, limit).await {
+    let kind = match within(final_response(response, caller.interim.as_ref(), upload), upload, limit).await {
         Ok(Ok(response)) => {
             let length = content_length(response.headers());
             let mut head = head(&response);
@@ -309,11 +400,19 @@ pub(super) async fn send(
                 }
             }
             let body = Inbound::http2(response.into_body(), length.filter(|_| sink.is_none()));
-            Ok(Sent { head, body, hold, sink: sink.map(Sink::Http2) })
+            return Ok(Sent { head, body, hold, sink: sink.map(Sink::Http2) });
         }
-        Ok(Err(error)) => Err(SendError { kind: classify(error), unsent: None }),
-        Err(kind) => Err(SendError { kind, unsent: None }),
+        Ok(Err(error)) => classify(error),
+        Err(kind) => kind,
+    };
+    if !matches!(kind, SendErrorKind::Refused(_)) {
+        return Err(SendError { kind, unsent: None });
     }
+    // It takes no more here, for now or for good.
+    hold.connection.draining.set(true);
+    // This ends the upload, which then gives back what it has not begun to send.
+    drop(hold);
+    Err(SendError { kind, unsent: untouched.await })
 }
 
 /// Makes of a response that took the tunnel the 101 that it is inside.
@@ -373,6 +472,11 @@ async fn final_response(
 }
 
 fn classify(error: h2::Error) -> SendErrorKind {
+    // RFC 9113 §8.7: of these not a byte has been looked at. A GOAWAY fails the streams above its last one.
+    let refused = error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM));
+    if refused {
+        return SendErrorKind::Refused(Box::new(error));
+    }
     let protocol = error.is_library() && error.reason() == Some(Reason::PROTOCOL_ERROR);
     if protocol { SendErrorKind::Protocol(Box::new(error)) } else { SendErrorKind::Reset(Box::new(error)) }
 }
@@ -392,13 +496,14 @@ pub enum BodyError<E> {
 }
 
 /// Sends `body` on `stream`, never more than the peer's windows allow, with its trailers. The stream is reset when the
-/// body breaks off.
+/// body breaks off, and when the peer grants no room for it for longer than `patience`.
 ///
 /// # Errors
 /// [`BodyError`], after the stream was ended one way or the other.
 pub async fn send_body<S: Source>(
-    mut body: S,
+    body: &mut S,
     mut stream: SendStream<Bytes>,
+    patience: Option<Duration>,
 ) -> Result<(), BodyError<S::Error>> {
     let mut next = None;
     loop {
@@ -422,7 +527,7 @@ pub async fn send_body<S: Source>(
                     Poll::Pending => None,
                 };
                 let end = matches!(next, Some(Ok(Fill::End(None))));
-                send_data(&mut stream, data, end).await.map_err(BodyError::Stream)?;
+                send_data(&mut stream, data, end, patience).await.map_err(BodyError::Stream)?;
                 if end {
                     return Ok(());
                 }
@@ -439,9 +544,15 @@ pub async fn send_body<S: Source>(
     }
 }
 
-async fn send_data(stream: &mut SendStream<Bytes>, mut data: Bytes, end: bool) -> Result<(), h2::Error> {
+async fn send_data(
+    stream: &mut SendStream<Bytes>,
+    mut data: Bytes,
+    end: bool,
+    patience: Option<Duration>,
+) -> Result<(), h2::Error> {
     while !data.is_empty() {
         stream.reserve_capacity(data.len());
+        let mut waiting: Option<Pin<Box<Sleep>>> = None;
         let capacity = poll_fn(|cx| {
             if let Poll::Ready(reset) = stream.poll_reset(cx) {
                 return Poll::Ready(Err(reset.map_or_else(|error| error, h2::Error::from)));
@@ -449,10 +560,15 @@ async fn send_data(stream: &mut SendStream<Bytes>, mut data: Bytes, end: bool) -
             if stream.capacity() > 0 {
                 return Poll::Ready(Ok(stream.capacity()));
             }
-            match ready!(stream.poll_capacity(cx)) {
-                Some(capacity) => Poll::Ready(capacity),
-                None => Poll::Ready(Err(h2::Error::from(Reason::CANCEL))),
+            match stream.poll_capacity(cx) {
+                Poll::Ready(Some(capacity)) => return Poll::Ready(capacity),
+                Poll::Ready(None) => return Poll::Ready(Err(h2::Error::from(Reason::CANCEL))),
+                Poll::Pending => {}
             }
+            let Some(patience) = patience else { return Poll::Pending };
+            ready!(waiting.get_or_insert_with(|| Box::pin(sleep(patience))).as_mut().poll(cx));
+            stream.send_reset(Reason::CANCEL);
+            Poll::Ready(Err(h2::Error::from(Reason::CANCEL)))
         })
         .await?;
         let part = data.split_to(capacity.min(data.len()));

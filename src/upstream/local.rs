@@ -116,6 +116,9 @@ pub enum SendErrorKind {
     /// The connection broke, or the endpoint reset the request.
     #[error("the connection broke before the response")]
     Reset(#[source] Box<dyn std::error::Error>),
+    /// The endpoint has refused to look at the request.
+    #[error("the endpoint takes no more requests on the connection")]
+    Refused(#[source] Box<dyn std::error::Error>),
     /// What came is not HTTP.
     #[error("the response is not valid HTTP")]
     Protocol(#[source] Box<dyn std::error::Error>),

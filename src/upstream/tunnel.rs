@@ -82,7 +82,7 @@ impl Upgrade {
 impl Sink {
     /// Passes on all that comes from `source`, and its end; true when that was all of it. Where `source` breaks off, the
     /// peer sees no orderly end.
-    pub async fn pass<S: Source>(self, source: S) -> bool {
+    pub async fn pass<S: Source>(self, mut source: S) -> bool {
         match self {
             Self::Http1(link) => {
                 link.io().socket().keep_alive(KEEP_ALIVE);
@@ -95,7 +95,7 @@ impl Sink {
                 }
                 is_whole
             }
-            Self::Http2(stream) => send_body(source, stream).await.is_ok(),
+            Self::Http2(stream) => send_body(&mut source, stream, None).await.is_ok(),
         }
     }
 }

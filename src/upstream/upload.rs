@@ -55,6 +55,11 @@ impl UploadState {
         self.done.get()
     }
 
+    /// Whether nothing of it, and not its end either, has been passed on.
+    pub fn is_untouched(&self) -> bool {
+        self.bytes.get() == 0 && !self.done.get() && self.failure.get().is_none()
+    }
+
     /// What the endpoint's 100 sets, where the body waits for it.
     pub(super) fn asked(&self) -> Option<&Arc<Asked>> {
         self.asked.as_ref()

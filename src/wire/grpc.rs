@@ -147,8 +147,8 @@ pub fn timeout(fields: &Fields) -> Option<Duration> {
     }
     let number = digits.iter().fold(0, |number: u64, digit| number * 10 + u64::from(digit - b'0'));
     match unit {
-        b'H' => Some(Duration::from_secs(number * 3600)),
-        b'M' => Some(Duration::from_secs(number * 60)),
+        b'H' => Some(Duration::from_hours(number)),
+        b'M' => Some(Duration::from_mins(number)),
         b'S' => Some(Duration::from_secs(number)),
         b'm' => Some(Duration::from_millis(number)),
         b'u' => Some(Duration::from_micros(number)),
@@ -218,15 +218,15 @@ mod tests {
     #[test]
     fn timeout_is_digits_and_a_unit_and_nothing_else() {
         for (text, expected) in [
-            ("1H", Some(Duration::from_secs(3600))),
-            ("2M", Some(Duration::from_secs(120))),
+            ("1H", Some(Duration::from_hours(1))),
+            ("2M", Some(Duration::from_mins(2))),
             ("3S", Some(Duration::from_secs(3))),
             ("4m", Some(Duration::from_millis(4))),
             ("5u", Some(Duration::from_micros(5))),
             ("6n", Some(Duration::from_nanos(6))),
             ("0S", Some(Duration::ZERO)),
             ("00000001S", Some(Duration::from_secs(1))),
-            ("99999999H", Some(Duration::from_secs(99_999_999 * 3600))),
+            ("99999999H", Some(Duration::from_hours(99_999_999))),
             ("000000001S", None),
             ("S", None),
             ("1", None),

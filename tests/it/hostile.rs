@@ -1,5 +1,6 @@
 //! Clients that lie, dawdle or vanish: nothing of theirs reaches an upstream that should not, and nothing of it stays.
 
+mod floods;
 mod http2;
 mod limits;
 

@@ -71,9 +71,9 @@ async fn drain_for_a_while(stream: &mut TcpStream) -> (usize, bool) {
 }
 
 /// `:method GET`, `:scheme http`, `:path /`, `:authority a`, by the static table.
-const HEAD: &[u8] = &[0x82, 0x86, 0x84, 0x41, 0x01, b'a'];
+pub(super) const HEAD: &[u8] = &[0x82, 0x86, 0x84, 0x41, 0x01, b'a'];
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut frame = vec![length[1], length[2], length[3], kind, flags];
     frame.extend(stream.to_be_bytes());
@@ -82,7 +82,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 /// The preface and empty settings.
-fn greeting() -> Vec<u8> {
+pub(super) fn greeting() -> Vec<u8> {
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     bytes.extend(frame(4, 0, 0, &[]));
     bytes
