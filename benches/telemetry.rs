@@ -92,6 +92,7 @@ fn access_log(c: &mut Criterion) {
                 host: b"shop.example.com",
                 path: b"/api/cart/items/17",
                 status: 200,
+                grpc_status: None,
                 route: "shop",
                 split: "checkout",
                 variant: "canary",

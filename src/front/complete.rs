@@ -4,14 +4,17 @@ use http::StatusCode;
 
 use super::date;
 use crate::proxy::Outbound;
+use crate::wire::grpc::STATUS;
 use crate::wire::{Known, ResponseHead};
 
 /// Adds the length of a body of our own, and the date.
 pub(super) fn complete(head: &mut ResponseHead, body: &Outbound, is_head: bool) {
-    let bodiless = matches!(
-        head.status,
-        StatusCode::SWITCHING_PROTOCOLS | StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
-    );
+    // A response of gRPC that is trailers alone has no body that could have a length.
+    let bodiless = head.fields.contains(STATUS)
+        || matches!(
+            head.status,
+            StatusCode::SWITCHING_PROTOCOLS | StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+        );
     if !bodiless
         && !head.fields.contains(Known::ContentLength)
         && let Outbound::Full(_) = body

@@ -71,13 +71,15 @@ pub enum Failure {
     TunnelIdle,
     /// The client asks for a tunnel of a protocol that is not passed on.
     UpgradeUnsupported,
+    /// The time that a gRPC client gave is over.
+    GrpcDeadline,
     /// A bug of ours.
     Internal,
 }
 
 impl Failure {
     /// Every failure.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::MalformedHead,
         Self::HeadTooLarge,
         Self::TargetTooLong,
@@ -109,6 +111,7 @@ impl Failure {
         Self::Drained,
         Self::TunnelIdle,
         Self::UpgradeUnsupported,
+        Self::GrpcDeadline,
         Self::Internal,
     ];
 
@@ -168,6 +171,7 @@ impl Failure {
             Self::UpgradeUnsupported => {
                 (501, "upgrade_unsupported", Client, "this protocol is not passed on over HTTP/2")
             }
+            Self::GrpcDeadline => (504, "grpc_deadline", Upstream, "the time that the client gave is over"),
             Self::Internal => (500, "internal", Us, "an error of the proxy itself"),
         }
     }

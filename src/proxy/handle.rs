@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use http::{Method, StatusCode, Version};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::attempt::{self, attempt};
 use super::authority::Authority;
@@ -13,17 +13,19 @@ use super::headers::{self, Forwarding};
 use super::host::Host;
 use super::identify::{Trust, addressee, identify, is_about_server};
 use super::identity::Identity;
+use super::outbound::Deadline;
 use super::record::{Noted, Record};
 use super::stay::{Kind, Stay};
 use super::view::View;
 use super::worker::{Downstream, Serving, Worker, secret_bits};
-use super::{Failure, Outbound, Request, Response, Tunnel, respond, underscores};
+use super::{Failure, Outbound, Request, Response, Tunnel, grpc, respond, underscores};
 use crate::config::model::{Action, Listener, Route, SplitConfig};
 use crate::logic::route::{Lookup, PathPattern};
 use crate::logic::split::{Assignment, Draw, OnUnavailable, Reason, Refusal, assign};
 use crate::state::{Arm, Plan, RouteEntry};
 use crate::telemetry::{Cause, TargetId};
 use crate::upstream::{Caller, Exchange, Inbound, Upgrade, Upload, UploadState};
+use crate::wire::grpc::Status;
 use crate::wire::{Fields, Known, Length, RequestHead, websocket};
 
 const WEBSOCKET_KEY: &str = "sec-websocket-key";
@@ -34,6 +36,7 @@ pub async fn handle(worker: &Worker, downstream: &Downstream, request: Request, 
     let Request { head, body, upgrade } = request;
     let (version, is_head) = (head.version, head.method == Method::HEAD);
     let mut record = Box::new(Record::new(Rc::clone(&worker.metrics), Rc::clone(&serving), head));
+    record.grpc = grpc::is_of_grpc(&record.head).then_some(Status::Missing);
     let secure = downstream.secure;
     let upgrade = upgrade.as_ref();
     let mut phases = Phases { worker, downstream, serving: &serving, caller, upgrade, secure };
@@ -49,7 +52,11 @@ pub async fn handle(worker: &Worker, downstream: &Downstream, request: Request, 
                 let (body, tunnel) = (Outbound::full(Bytes::new()), Some(Box::new(tunnel)));
                 return Response { head, body, close: false, tunnel };
             }
-            let deadline = deadline.map(|at| Box::pin(sleep_until(at)));
+            if record.grpc.is_some() {
+                // Where it is a whole response; else its trailers tell.
+                record.grpc = Some(Status::of(&head.fields));
+            }
+            let deadline = deadline.map(|(at, failure)| Deadline::new(at, failure));
             let body = Outbound::stream(body, lease, upload, record, deadline);
             return Response { head, body, close: false, tunnel: None };
         }
@@ -62,6 +69,9 @@ pub async fn handle(worker: &Worker, downstream: &Downstream, request: Request, 
             (response, Some(failure))
         }
     };
+    if let (Some(failure), Some(_)) = (failure, record.grpc) {
+        grpc::translate(&mut response, failure);
+    }
     response.close = version < Version::HTTP_2 && failure.is_some_and(respond::closes_connection);
     record.status = response.head.status;
     record.response_bytes = if is_head { 0 } else { response.body.length().unwrap_or_default() };
@@ -88,7 +98,7 @@ enum Answer {
 struct Streaming {
     exchange: Exchange,
     upload: Option<Rc<UploadState>>,
-    deadline: Option<Instant>,
+    deadline: Option<(Instant, Failure)>,
 }
 
 /// What is to be done with a request once its route, and its variant where it has one, are known.
@@ -208,7 +218,7 @@ impl<'a> Phases<'a> {
         headers::strip_overrides(&mut head.fields, &snapshot.routing_headers);
         headers::forward(&mut head.fields, &forwarding);
         entry.route.request_headers.apply(&mut head.fields);
-        let upload = self.upload(head, body, limit, settings);
+        let upload = self.upload(head, body, limit, (settings, record.grpc));
         let attempts = entry.route.attempts;
         if self.upgrade.is_some() {
             have_key(head);
@@ -223,12 +233,13 @@ impl<'a> Phases<'a> {
         head: &mut RequestHead,
         body: Inbound,
         limit: Option<u64>,
-        settings: &Listener,
+        (settings, grpc): (&Listener, Option<Status>),
     ) -> Upload {
+        let stall = grpc::patience(grpc, settings.body_timeout);
         let upload = if headers::expects_to_be_asked(head) {
-            Upload::expecting(body, limit, settings.body_timeout, self.caller.interim.clone())
+            Upload::expecting(body, limit, stall, self.caller.interim.clone())
         } else {
-            Upload::new(body, limit, settings.body_timeout)
+            Upload::new(body, limit, stall)
         };
         upload.filtering(|| {
             let (serving, underscores) = (Rc::clone(self.serving), settings.underscores);
@@ -289,12 +300,13 @@ impl<'a> Phases<'a> {
     ) -> Result<Answer, Failure> {
         let upload = body.state();
         record.upload.clone_from(&upload);
-        let deadline = entry.route.timeout.map(|limit| record.started() + limit);
+        let deadline =
+            grpc::deadline(&record.head, record.grpc.is_some(), entry.route.timeout, record.started());
         let sent = match deadline {
             // In a box of its own: most routes have none.
-            Some(deadline) => {
+            Some((deadline, failure)) => {
                 let sending = Box::pin(timeout_at(deadline, self.send(entry, plan, body, record)));
-                sending.await.map_err(|_| Failure::RouteTimeout)
+                sending.await.map_err(|_| failure)
             }
             None => Ok(self.send(entry, plan, body, record).await),
         };

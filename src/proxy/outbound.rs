@@ -6,16 +6,17 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::Failure;
 use super::attempt::client_failure;
 use super::headers::strip_trailers;
 use super::record::Record;
+use super::{Failure, grpc};
 use crate::net::{Fill, Source};
 use crate::telemetry::Cause;
 use crate::upstream::local::Lease;
 use crate::upstream::{Inbound, UploadState};
+use crate::wire::grpc::Status;
 
 /// A response body on its way to the client.
 #[derive(Debug)]
@@ -33,7 +34,40 @@ pub struct Stream {
     lease: Option<Lease>,
     upload: Option<Rc<UploadState>>,
     record: Option<Box<Record>>,
-    deadline: Option<Pin<Box<Sleep>>>,
+    deadline: Option<Deadline>,
+    ending: Option<Ending>,
+    /// Whether trailers can tell the client how it ended.
+    tells: bool,
+}
+
+/// When a response has to be over, and what it comes to then.
+#[derive(Debug)]
+pub struct Deadline {
+    sleep: Pin<Box<Sleep>>,
+    failure: Failure,
+}
+
+impl Deadline {
+    /// At `at` it is `failure`.
+    pub fn new(at: Instant, failure: Failure) -> Self {
+        Self { sleep: Box::pin(sleep_until(at)), failure }
+    }
+}
+
+/// What may end a response before its time: a drain of its connection or its variant.
+pub struct Ending(Pin<Box<dyn Future<Output = Failure>>>);
+
+impl Ending {
+    /// When `signal` is there, the response is over, for the reason that it gives.
+    pub fn new(signal: impl Future<Output = Failure> + 'static) -> Self {
+        Self(Box::pin(signal))
+    }
+}
+
+impl std::fmt::Debug for Ending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ending(..)")
+    }
 }
 
 /// A response body that broke off: the client's connection or stream is aborted, so that it cannot take a part for the
@@ -55,15 +89,26 @@ impl Outbound {
         lease: Lease,
         upload: Option<Rc<UploadState>>,
         record: Box<Record>,
-        deadline: Option<Pin<Box<Sleep>>>,
+        deadline: Option<Deadline>,
     ) -> Self {
         let is_empty = body.is_empty() || record.is_bodiless();
-        let mut stream = Stream { body, lease: Some(lease), upload, record: Some(record), deadline };
+        // Where a length was promised, trailers cannot stand for the rest.
+        let tells = record.grpc.is_some() && body.length().is_none();
+        let (lease, record) = (Some(lease), Some(record));
+        let mut stream = Stream { body, lease, upload, record, deadline, ending: None, tells };
         if is_empty {
             stream.finish(None);
             return Self::Full(None);
         }
         Self::Stream(Box::new(stream))
+    }
+
+    /// Lets `ending` end the response before its time: for a gRPC client by trailers, for others by breaking it off. An
+    /// answer of our own is not worth it.
+    pub fn end_by(&mut self, ending: Ending) {
+        if let Self::Stream(stream) = self {
+            stream.ending = Some(ending);
+        }
     }
 
     /// How many bytes it is, where that is known before.
@@ -97,15 +142,32 @@ impl Stream {
         if let Some(record) = &self.record {
             record.broke_off(cause);
         }
+        self.end(failure)
+    }
+
+    /// Ends the response before its time. Who has trailers is told by them; else the end must not look like one.
+    fn end(&mut self, failure: Failure) -> Poll<Result<Fill, OutboundError>> {
         self.finish(Some(failure));
+        if self.tells && failure != Failure::ClientAborted {
+            // Nothing of it comes any more.
+            self.body = Inbound::Empty;
+            return Poll::Ready(Ok(Fill::End(Some(grpc::trailers(failure)))));
+        }
         Poll::Ready(Err(OutboundError(failure)))
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<Fill, OutboundError>> {
         if let Some(deadline) = &mut self.deadline
-            && deadline.as_mut().poll(cx).is_ready()
+            && deadline.sleep.as_mut().poll(cx).is_ready()
         {
-            return self.break_off(Failure::RouteTimeout, Cause::Timeout);
+            let failure = deadline.failure;
+            return self.break_off(failure, Cause::Timeout);
+        }
+        if let Some(Ending(signal)) = &mut self.ending
+            && let Poll::Ready(failure) = signal.as_mut().poll(cx)
+        {
+            self.ending = None;
+            return self.end(failure);
         }
         // The request's body may still be on its way.
         if let Some(lease) = &mut self.lease {
@@ -116,9 +178,7 @@ impl Stream {
         if !matches!(polled, Poll::Ready(Ok(_)))
             && let Some(failure) = self.upload.as_ref().and_then(|upload| upload.failure())
         {
-            let failure = client_failure(failure);
-            self.finish(Some(failure));
-            return Poll::Ready(Err(OutboundError(failure)));
+            return self.end(client_failure(failure));
         }
         match ready!(polled) {
             Ok(Fill::Data) => Poll::Ready(Ok(Fill::Data)),
@@ -129,6 +189,11 @@ impl Stream {
                     }
                     trailers
                 });
+                if let (Some(trailers), Some(record)) = (&trailers, &mut self.record)
+                    && record.grpc.is_some()
+                {
+                    record.grpc = Some(Status::of(trailers));
+                }
                 self.finish(None);
                 Poll::Ready(Ok(Fill::End(trailers)))
             }

@@ -9,14 +9,15 @@ use std::time::Duration;
 use http::{Method, StatusCode, Version};
 use tokio::time::Instant;
 
-use super::Failure;
 use super::worker::Serving;
+use super::{Failure, grpc};
 use crate::logic::split::{Assignment, Reason};
 use crate::net::clock;
 use crate::state::RoutingHeaders;
-use crate::telemetry::{self, Cause, TargetId};
+use crate::telemetry::{self, Blame, Cause, Outcome, TargetId};
 use crate::upstream::UploadState;
 use crate::upstream::local::Endpoint;
+use crate::wire::grpc::Status;
 use crate::wire::{Fields, RequestHead};
 
 /// What is gathered of a request.
@@ -45,6 +46,8 @@ pub struct Record {
     pub upstream_duration: Option<Duration>,
     /// What the client was told.
     pub status: StatusCode,
+    /// How it ended for a gRPC client; `None` where it is none.
+    pub grpc: Option<Status>,
     /// The request's body, once it is on its way.
     pub upload: Option<Rc<UploadState>>,
     /// Bytes sent on of what is no request body: those of a tunnel.
@@ -87,6 +90,7 @@ impl Record {
             attempts: 0,
             upstream_duration: None,
             status: StatusCode::OK,
+            grpc: None,
             upload: None,
             request_bytes: 0,
             response_bytes: 0,
@@ -164,6 +168,9 @@ impl Record {
             // Answered within one event: by ourselves.
             whole = self.started.elapsed();
         }
+        if let (Some(failure), Some(Status::Missing)) = (failure, self.grpc) {
+            self.grpc = Some(grpc::status(failure));
+        }
         if let Some(failure) = failure {
             self.metrics.error(failure.code(), failure.blame());
         }
@@ -175,12 +182,22 @@ impl Record {
                 let is_tunnel = self.status == StatusCode::SWITCHING_PROTOCOLS;
                 let observed = self.upstream_duration.filter(|_| is_tunnel).unwrap_or(whole);
                 self.metrics.request_finished(target, code, self.reason, observed, request, response);
+                self.metrics.request_ended_with(target, self.outcome(failure), self.grpc);
             } else {
                 self.metrics.answered(target, whole);
             }
         }
         self.leave();
         self.log(whole, request_bytes, failure);
+    }
+
+    /// Whether the upstream did well; `None` where the client is the cause that nobody knows.
+    fn outcome(&self, failure: Option<Failure>) -> Option<Outcome> {
+        match failure.map(Failure::blame) {
+            None => Some(Outcome::of(self.status.as_u16(), self.grpc)),
+            Some(Blame::Upstream) => Some(Outcome::Failure),
+            Some(Blame::Client | Blame::Us) => None,
+        }
     }
 
     #[expect(clippy::disallowed_methods, reason = "the access log tells when a request arrived")]
@@ -211,6 +228,7 @@ impl Record {
             host: noted.host.as_bytes(),
             path: self.head.path().as_bytes(),
             status: self.status.as_u16(),
+            grpc_status: self.grpc.map(Status::as_str),
             route: route.map_or("", |route| &*route.name),
             split: split.map_or("", |(split, _)| split.name.as_str()),
             variant: split

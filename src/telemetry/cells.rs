@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::histogram::Histogram;
-use super::labels::{ArmId, Blame, Cause, ListenerId, Refused, RetryOutcome, TargetId, UpstreamId};
+use super::labels::{ArmId, Blame, Cause, ListenerId, Outcome, Refused, RetryOutcome, TargetId, UpstreamId};
 use super::sketch::Sketch;
 use crate::logic::split::Reason;
+use crate::wire::grpc::Status;
 
 /// A number with one writer. Two writers lose counts, but nothing worse.
 #[derive(Debug, Default)]
@@ -105,6 +106,16 @@ pub(super) struct TargetCells {
     pub(super) response_bytes: Count,
     pub(super) active: Count,
     pub(super) retries: [Count; RetryOutcome::ALL.len()],
+    pub(super) outcomes: [Count; Outcome::ALL.len()],
+    /// Made with the first gRPC request.
+    pub(super) grpc: OnceLock<Box<GrpcCells>>,
+}
+
+/// gRPC requests of one target, by status.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct GrpcCells {
+    pub(super) statuses: [Count; Status::ALL.len()],
 }
 
 impl TargetCells {
@@ -120,6 +131,8 @@ impl TargetCells {
             response_bytes: Count::default(),
             active: Count::default(),
             retries: Default::default(),
+            outcomes: Default::default(),
+            grpc: OnceLock::new(),
         }
     }
 }

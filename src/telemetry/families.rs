@@ -55,6 +55,10 @@ macro_rules! families {
 families! {
     /// Requests by route, destination, the status code that the client got, and why the variant was chosen.
     Requests = Counter "weir_upstream_requests_total" [route split variant upstream code reason];
+    /// Requests that an upstream answered or failed, by whether it did well.
+    Outcomes = Counter "weir_upstream_outcomes_total" [route split variant upstream outcome];
+    /// gRPC requests by the status that the client got.
+    GrpcResponses = Counter "weir_upstream_grpc_responses_total" [route split variant upstream grpc_status];
     /// Time from a request's arrival to the end of its response, as the client sees it.
     RequestDuration = Histogram "weir_request_duration_seconds" [route split variant];
     /// Time from the request head sent to the response head received.

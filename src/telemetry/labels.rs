@@ -113,6 +113,14 @@ labels! {
         Flood = "flood",
     }
 
+    /// Whether an upstream did well; the label `outcome`.
+    Outcome {
+        /// It answered what it was asked.
+        Success = "success",
+        /// It was at fault.
+        Failure = "failure",
+    }
+
     /// What became of a further attempt; the label `outcome`.
     RetryOutcome {
         /// It gave a response.

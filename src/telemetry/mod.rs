@@ -13,6 +13,7 @@ pub mod families;
 pub mod histogram;
 pub mod labels;
 pub mod metrics;
+pub mod outcome;
 mod scrape;
 mod sketch;
 mod sums;
@@ -23,8 +24,8 @@ pub mod worker;
 pub use access_log::{AccessLog, AccessLogError, Record, Sink};
 pub use histogram::HistogramSnapshot;
 pub use labels::{
-    Blame, Cause, ConnectionEvent, DownstreamEvent, ListenerId, Refused, RetryOutcome, Target, TargetId,
-    UpstreamId,
+    Blame, Cause, ConnectionEvent, DownstreamEvent, ListenerId, Outcome, Refused, RetryOutcome, Target,
+    TargetId, UpstreamId,
 };
 pub use metrics::{ArmTotals, Assigned, Metrics, MetricsError, Totals, Weight};
 pub use worker::Worker;

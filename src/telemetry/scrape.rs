@@ -14,10 +14,11 @@ use prometheus::{Encoder, TextEncoder};
 
 use super::families::{Description, Family, Kind};
 use super::histogram::HistogramSnapshot;
-use super::labels::{Cause, Refused, RetryOutcome};
+use super::labels::{Cause, Outcome, Refused, RetryOutcome};
 use super::metrics::{ConfigState, Names, Weight};
 use super::sums::Sums;
 use crate::logic::split::Reason;
+use crate::wire::grpc::Status;
 
 /// What only the control side changes.
 pub(super) struct Control<'a> {
@@ -128,12 +129,22 @@ pub(super) fn families(sums: &Sums, names: &Names, control: &Control<'_>) -> Vec
 /// By route: what grows with the number of routes and codes, so only what has come.
 fn requests(sums: &Sums, names: &Names, families: &mut Vec<MetricFamily>) {
     let mut by_code = BTreeMap::<_, u64>::new();
+    let mut outcomes = Series::<5>::new();
+    let mut grpc = Series::<5>::new();
     let mut whole = Series::<3, HistogramSnapshot>::new();
     let mut head = Series::<3, HistogramSnapshot>::new();
     for (target, sums) in names.targets.iter().zip(&sums.targets) {
         let of = [&*target.route, &*target.split, &*target.variant];
         for ((code, reason), number) in &sums.requests {
             *by_code.entry((of, &*target.upstream, *code, *reason)).or_default() += number;
+        }
+        let [route, split, variant] = of;
+        let with = |label| [route, split, variant, &*target.upstream, label];
+        for (outcome, number) in Outcome::ALL.into_iter().zip(sums.outcomes) {
+            *outcomes.entry(with(outcome.as_str())).or_default() += number;
+        }
+        for (status, number) in Status::ALL.into_iter().zip(sums.grpc) {
+            *grpc.entry(with(status.as_str())).or_default() += number;
         }
         for (series, snapshot) in [(&mut whole, &sums.whole), (&mut head, &sums.head)] {
             if snapshot.count() > 0 {
@@ -147,6 +158,11 @@ fn requests(sums: &Sums, names: &Names, families: &mut Vec<MetricFamily>) {
         ([route, split, variant, upstream, &code, reason].map(str::to_owned), number)
     });
     families.push(family(Family::Requests, requests));
+    // Only what has come, as of the codes.
+    outcomes.retain(|_, number| *number > 0);
+    grpc.retain(|_, number| *number > 0);
+    families.push(named(Family::Outcomes, outcomes));
+    families.push(named(Family::GrpcResponses, grpc));
     families.push(named(Family::RequestDuration, whole));
     families.push(named(Family::UpstreamDuration, head));
 }

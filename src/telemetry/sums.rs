@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::cells::{Count, WorkerCells};
 use super::histogram::HistogramSnapshot;
-use super::labels::{Blame, Cause, Refused, RetryOutcome};
+use super::labels::{Blame, Cause, Outcome, Refused, RetryOutcome};
 use super::sketch::Union;
 use crate::logic::split::Reason;
+use crate::wire::grpc::Status;
 
 /// What all workers counted of one target.
 #[derive(Debug, Default)]
@@ -19,6 +20,8 @@ pub(super) struct TargetSums {
     pub(super) response_bytes: u64,
     pub(super) active: u64,
     pub(super) retries: [u64; RetryOutcome::ALL.len()],
+    pub(super) outcomes: [u64; Outcome::ALL.len()],
+    pub(super) grpc: [u64; Status::ALL.len()],
 }
 
 /// What all workers counted of one variant.
@@ -96,6 +99,10 @@ impl Sums {
                 add(&mut sums.response_bytes, &cells.response_bytes);
                 add(&mut sums.active, &cells.active);
                 add_each(&mut sums.retries, &cells.retries);
+                add_each(&mut sums.outcomes, &cells.outcomes);
+                if let Some(grpc) = cells.grpc.get() {
+                    add_each(&mut sums.grpc, &grpc.statuses);
+                }
             });
         }
         for (id, cells) in worker.arms.all() {

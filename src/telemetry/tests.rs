@@ -9,6 +9,7 @@ use super::families::{Family, Kind};
 use super::*;
 use crate::logic::split::Reason;
 use crate::types::{Generation, Position};
+use crate::wire::grpc::Status;
 
 /// Series by their name and sorted labels.
 type Series = BTreeMap<(String, BTreeMap<String, String>), f64>;
@@ -107,6 +108,7 @@ fn count_everything(metrics: &Arc<Metrics>) -> Worker {
     worker.upstream_failed(canary, Cause::Connect);
     worker.retried(canary, RetryOutcome::Success);
     worker.request_finished(canary, 200, Some(Reason::Weights), Duration::from_millis(5), 10, 20);
+    worker.request_ended_with(canary, Some(Outcome::Success), Some(Status::Ok));
     worker.connection(metrics.upstream("canary-eu"), ConnectionEvent::Connected);
     worker.error("no_route", Blame::Client);
     let web = metrics.listener("web");

@@ -9,11 +9,12 @@ use std::time::Duration;
 use super::Metrics;
 use super::cells::{ArmCells, ErrorCells, ListenerCells, TargetCells, UpstreamCells, WorkerCells};
 use super::labels::{
-    ArmId, Blame, Cause, ConnectionEvent, DownstreamEvent, ListenerId, Refused, RetryOutcome, TargetId,
-    UpstreamId,
+    ArmId, Blame, Cause, ConnectionEvent, DownstreamEvent, ListenerId, Outcome, Refused, RetryOutcome,
+    TargetId, UpstreamId,
 };
 use crate::logic::split::Reason;
 use crate::types::Position;
+use crate::wire::grpc::Status;
 
 /// The worker's own way to its cells, by id.
 #[derive(Debug)]
@@ -117,6 +118,21 @@ impl Worker {
             cells.whole.observe(whole);
             cells.request_bytes.add(request_bytes);
             cells.response_bytes.add(response_bytes);
+        });
+    }
+
+    /// Counts how a finished request ended: whether the upstream did well (`None` where nothing is to be said of it, for
+    /// the client broke it off), and the gRPC status where it was gRPC.
+    pub fn request_ended_with(&self, target: TargetId, outcome: Option<Outcome>, grpc: Option<Status>) {
+        self.with_target(target, |cells| {
+            if let Some(count) = outcome.and_then(|outcome| cells.outcomes.get(outcome as usize)) {
+                count.add(1);
+            }
+            if let Some(status) = grpc
+                && let Some(count) = cells.grpc.get_or_init(Box::default).statuses.get(status as usize)
+            {
+                count.add(1);
+            }
         });
     }
 

@@ -168,7 +168,8 @@ impl Streaming {
     /// Whether the client has made us wait for longer than `stall`.
     fn poll_stalled(&mut self, cx: &mut Context<'_>) -> bool {
         let since = *self.waiting_since.get_or_insert_with(Instant::now);
-        self.alarm.poll_until(cx, since + self.stall).is_ready()
+        let limit = since.checked_add(self.stall);
+        limit.is_some_and(|limit| self.alarm.poll_until(cx, limit).is_ready())
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<Fill, UploadError>> {

@@ -21,6 +21,7 @@ mod demo;
 mod failures;
 mod fast;
 mod forwarding;
+mod grpc;
 mod hostile;
 mod observe;
 mod process;

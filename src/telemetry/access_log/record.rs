@@ -40,6 +40,8 @@ pub struct Record<'a> {
     pub path: &'a [u8],
     /// The status that the client got.
     pub status: u16,
+    /// The gRPC status that the client got, where it asked by gRPC.
+    pub grpc_status: Option<&'static str>,
     /// The route's name.
     pub route: &'a str,
     /// The split's name.
@@ -96,6 +98,7 @@ impl Record<'_> {
         line.text("host", self.host)?;
         line.text("path", self.path)?;
         line.put("status", &self.status)?;
+        line.maybe("grpc_status", self.grpc_status)?;
         line.name("route", self.route)?;
         line.name("split", self.split)?;
         line.name("variant", self.variant)?;
@@ -208,6 +211,7 @@ pub(super) mod tests {
             host: b"shop.example.com",
             path: b"/api/cart",
             status: 200,
+            grpc_status: Some("OK"),
             route: "shop",
             split: "checkout",
             variant: "canary",
@@ -239,6 +243,7 @@ pub(super) mod tests {
             host: b"",
             path: b"",
             status: 400,
+            grpc_status: None,
             route: "",
             split: "",
             variant: "",
@@ -273,7 +278,7 @@ pub(super) mod tests {
         let expected = json!({
             "time": "2023-11-14T22:13:20.123Z", "request_id": "0198-abc", "client_ip": "192.0.2.7",
             "listener": "web", "protocol": "HTTP/1.1", "method": "GET", "host": "shop.example.com",
-            "path": "/api/cart", "status": 200, "route": "shop", "split": "checkout", "variant": "canary",
+            "path": "/api/cart", "status": 200, "grpc_status": "OK", "route": "shop", "split": "checkout", "variant": "canary",
             "reason": "rule", "rule": "staff", "position": "18446744073709551615", "unit": "tenant-42",
             "upstream": "canary-eu", "endpoint": "10.0.2.1:8080", "attempts": 2, "duration_ms": 12.345,
             "upstream_duration_ms": 11.0, "request_bytes": 17, "response_bytes": 1_099_511_627_776_u64,

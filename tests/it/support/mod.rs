@@ -4,6 +4,7 @@
 pub mod ask;
 pub mod certs;
 pub mod client;
+pub mod grpc;
 pub mod haproxy;
 pub mod lineage;
 pub mod load;
