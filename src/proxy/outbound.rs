@@ -262,3 +262,54 @@ impl Source for Outbound {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::future::poll_fn;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::wire::Known;
+
+    /// A body of the upstream's that stands still, for a client that is one of gRPC or is not.
+    fn standing_still(tells: bool) -> (Outbound, Rc<Cell<bool>>) {
+        let stream = Stream {
+            body: Inbound::Empty,
+            lease: None,
+            upload: None,
+            record: None,
+            deadline: None,
+            ending: None,
+            tells,
+        };
+        let mut outbound = Outbound::Stream(Box::new(stream));
+        let is_wanted = Rc::new(Cell::new(false));
+        let signal = Rc::clone(&is_wanted);
+        let signal =
+            poll_fn(move |_| if signal.get() { Poll::Ready(Failure::Draining) } else { Poll::Pending });
+        outbound.end_by(Ending::new(signal));
+        (outbound, is_wanted)
+    }
+
+    fn next(outbound: &mut Outbound) -> Option<Result<Fill, OutboundError>> {
+        poll_fn(|cx| outbound.poll_fill(cx)).now_or_never()
+    }
+
+    #[test]
+    fn drain_ends_a_stream_of_grpc_by_trailers_and_any_other_by_breaking_it_off() {
+        let (mut outbound, is_wanted) = standing_still(true);
+        assert!(matches!(next(&mut outbound), Some(Ok(Fill::End(None)))), "not before it is wanted");
+        is_wanted.set(true);
+        let Some(Ok(Fill::End(Some(trailers)))) = next(&mut outbound) else { panic!("no trailers") };
+        assert_eq!(Status::of(&trailers), Status::Unavailable);
+        assert_eq!(trailers.get(Known::XWeirError), Some(&b"draining"[..]));
+        let (mut outbound, is_wanted) = standing_still(false);
+        is_wanted.set(true);
+        assert!(matches!(next(&mut outbound), Some(Err(OutboundError(Failure::Draining)))));
+        let mut full = Outbound::full(Bytes::from("ours"));
+        full.end_by(Ending::new(std::future::ready(Failure::Draining)));
+        assert!(matches!(next(&mut full), Some(Ok(Fill::Data))), "an answer of our own is whole already");
+    }
+}

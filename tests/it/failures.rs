@@ -3,6 +3,7 @@
 
 mod bodies;
 mod connections;
+mod http2;
 mod splits;
 
 use std::time::Duration;
