@@ -1,5 +1,7 @@
 //! A change of the file, under load: nothing is lost, nothing that did not change is touched.
 
+mod http2;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
