@@ -288,7 +288,7 @@ mod tests {
         let is_wanted = Rc::new(Cell::new(false));
         let signal = Rc::clone(&is_wanted);
         let signal =
-            poll_fn(move |_| if signal.get() { Poll::Ready(Failure::Draining) } else { Poll::Pending });
+            poll_fn(move |_| if signal.get() { Poll::Ready(Failure::Drained) } else { Poll::Pending });
         outbound.end_by(Ending::new(signal));
         (outbound, is_wanted)
     }
@@ -304,12 +304,12 @@ mod tests {
         is_wanted.set(true);
         let Some(Ok(Fill::End(Some(trailers)))) = next(&mut outbound) else { panic!("no trailers") };
         assert_eq!(Status::of(&trailers), Status::Unavailable);
-        assert_eq!(trailers.get(Known::XWeirError), Some(&b"draining"[..]));
+        assert_eq!(trailers.get(Known::XWeirError), Some(&b"drained"[..]));
         let (mut outbound, is_wanted) = standing_still(false);
         is_wanted.set(true);
-        assert!(matches!(next(&mut outbound), Some(Err(OutboundError(Failure::Draining)))));
+        assert!(matches!(next(&mut outbound), Some(Err(OutboundError(Failure::Drained)))));
         let mut full = Outbound::full(Bytes::from("ours"));
-        full.end_by(Ending::new(std::future::ready(Failure::Draining)));
+        full.end_by(Ending::new(std::future::ready(Failure::Drained)));
         assert!(matches!(next(&mut full), Some(Ok(Fill::Data))), "an answer of our own is whole already");
     }
 }
