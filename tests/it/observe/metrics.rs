@@ -236,9 +236,11 @@ async fn every_documented_metric_is_there_once_there_was_something_to_count() {
         Ask::get("/").with("x-id", format!("u-{number}")).send(Via::Http1, proxy.address).await;
     }
     Ask::get("/dead").send(Via::Http1, proxy.address).await;
+    let grpc = Ask::new("POST", "/").with("content-type", "application/grpc").with("x-id", "u-0");
+    grpc.send(Via::Http2, proxy.address).await;
     let series = until("all are counted", || async {
         let series = scrape(&proxy).await;
-        (sum(&series, REQUESTS, &[]) == 21.0).then_some(series)
+        (sum(&series, REQUESTS, &[]) == 22.0).then_some(series)
     })
     .await;
     let documented = include_str!("../../../docs/metrics.md").lines().filter_map(|line| {
