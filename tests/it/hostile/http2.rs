@@ -302,3 +302,26 @@ async fn head_that_does_not_end_is_given_up_in_time() {
     assert_eq!(upstream.count(), 0);
     stage.assert_in_order().await;
 }
+
+#[tokio::test]
+async fn head_that_is_small_on_the_wire_and_large_behind_it_is_refused() {
+    // An HPACK bomb: one large field that the table then stands for, a byte each.
+    let upstream = Upstream::named("one").await;
+    let stage = Stage::before(upstream.address).await;
+    let mut client = Client::connect(stage.proxy.address).await;
+    let indexed = [&[0x40, 0x03][..], b"x-a", &[0x7f, 0xb9, 0x16], &[b'b'; 3000]].concat();
+    let bomb = [HEAD, &indexed, &[0xbe; 10_000]].concat();
+    client.send([greeting(), frame(1, 0x5, 1, &bomb)].concat()).await;
+    drain_answer(&mut client.0, "30 MB of fields in 13 KB").await;
+    assert_eq!(upstream.count(), 0);
+    drop(client);
+    // One that is within the limit is taken, so it is the size that counts.
+    let mut client = Client::connect(stage.proxy.address).await;
+    let small = [HEAD, &indexed, &[0xbe; 10]].concat();
+    client.send([greeting(), frame(1, 0x5, 1, &small)].concat()).await;
+    until("it is served", || async { (upstream.count() == 1).then_some(()) }).await;
+    let seen = upstream.last();
+    assert_eq!(seen.headers.get_all("x-a").iter().map(http::HeaderValue::len).sum::<usize>(), 33_000);
+    drop(client);
+    stage.assert_in_order().await;
+}
