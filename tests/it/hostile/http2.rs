@@ -321,7 +321,7 @@ async fn head_that_is_small_on_the_wire_and_large_behind_it_is_refused() {
     client.send([greeting(), frame(1, 0x5, 1, &small)].concat()).await;
     until("it is served", || async { (upstream.count() == 1).then_some(()) }).await;
     let seen = upstream.last();
-    assert_eq!(seen.headers.get_all("x-a").iter().map(http::HeaderValue::len).sum::<usize>(), 33_000);
+    assert_eq!(seen.headers.get_all("x-a").iter().map(HeaderValue::len).sum::<usize>(), 33_000);
     drop(client);
     stage.assert_in_order().await;
 }
