@@ -1,19 +1,22 @@
 //! The connections of a load: a request out, its response in, both checked. When to send is `run`'s business.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
 use std::mem;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
-use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Registry, Token};
+use mio::{Events, Poll, Token};
+use rustls::HandshakeKind;
 
-use crate::job::{Job, USERS};
-use crate::request::Template;
-use crate::response::Head;
-use crate::tally::{Failure, Tally};
+use crate::http1::Exchange;
+use crate::http2::Exchanges;
+use crate::job::{self, Job, USERS};
+use crate::request::{Fields, Template};
+use crate::stream::{Left, Stream};
+use crate::tally::{End, Failure, Tally};
+use crate::tls;
 
 /// A request that is to be sent, or is under way.
 #[derive(Debug, Clone, Copy)]
@@ -26,57 +29,53 @@ pub(crate) struct Ticket {
     pub(crate) again: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
-enum State {
-    Idle,
-    /// The response's head has not come whole.
-    Head,
-    /// So many bytes of the body are missing.
-    Body {
-        missing: usize,
-        upstream: usize,
-        closes: bool,
-    },
+/// What is said on a connection.
+enum Protocol {
+    Http1(Exchange),
+    Http2(Box<Exchanges>),
 }
 
 struct Connection {
-    stream: TcpStream,
-    state: State,
-    ticket: Ticket,
-    out: Vec<u8>,
-    sent: usize,
-    /// A head that did not come in one piece.
-    head: Vec<u8>,
+    stream: Stream,
+    protocol: Protocol,
+    /// The request under way at each place.
+    tickets: Vec<Option<Ticket>>,
+    /// Whether its one request was answered, and only the other side's end is missing.
+    closing: bool,
 }
 
-/// Connections to the proxy, each with at most one request under way.
+/// What all connections have in common.
+struct Shared {
+    target: SocketAddr,
+    tls: Option<tls::Settings>,
+    protocol: job::Protocol,
+    /// Requests under way at once on a connection.
+    places: usize,
+    /// Whether each request has a connection of its own.
+    close: bool,
+    length: usize,
+}
+
+/// Connections to the proxy, each with at most as many requests under way as it has places.
 pub(crate) struct Client {
     pub(crate) poll: Poll,
     pub(crate) tally: Tally,
-    /// Connections that can take a request; the last one used is the next.
+    /// Places that can take a request; the last one used is the next.
     pub(crate) idle: Vec<usize>,
     /// Requests whose connection closed under them, to be sent again once.
     pub(crate) again: VecDeque<Ticket>,
     connections: Vec<Connection>,
+    /// Connections with requests that are to go out together.
+    unsent: Vec<usize>,
     events: Events,
     scratch: Vec<u8>,
+    /// The requests that came to an end in a step, by place.
+    ended: Vec<(usize, End)>,
     template: Template,
-    target: SocketAddr,
-    length: usize,
-}
-
-/// What a step came to.
-enum Step {
-    /// Nothing more can be done before the next event.
-    Waiting,
-    /// The response is whole.
-    Answered {
-        upstream: usize,
-        closes: bool,
-    },
-    Failed(Failure),
-    /// The other side ended the connection, or it broke.
-    Closed,
+    fields: Fields,
+    shared: Shared,
+    /// Whether a reason was told; one is enough.
+    told: bool,
 }
 
 impl Client {
@@ -88,14 +87,24 @@ impl Client {
         let mut client = Self {
             poll: Poll::new()?,
             tally: Tally::new(job.count, job.moving),
-            idle: Vec::with_capacity(job.connections),
+            idle: Vec::with_capacity(job.connections * job.streams),
             again: VecDeque::new(),
             connections: Vec::with_capacity(job.connections),
+            unsent: Vec::new(),
             events: Events::with_capacity(1024),
             scratch: vec![0; 256 * 1024],
+            ended: Vec::new(),
             template: Template::new(job),
-            target: job.target,
-            length: job.bytes,
+            fields: Fields::new(job),
+            shared: Shared {
+                target: job.target,
+                tls: tls::Settings::new(job)?,
+                protocol: job.protocol,
+                places: job.streams,
+                close: job.close,
+                length: job.bytes,
+            },
+            told: false,
         };
         for _ in 0..connections {
             client.open()?;
@@ -103,17 +112,16 @@ impl Client {
         Ok(client)
     }
 
-    /// Opens one more connection, ready for a request.
+    /// Opens one more connection, ready for requests.
     ///
     /// # Errors
     /// The connection cannot be made.
     pub(crate) fn open(&mut self) -> io::Result<()> {
-        let index = self.connections.len();
-        let stream = connected(self.target, self.poll.registry(), index)?;
-        let ticket = Ticket { number: 0, due: Instant::now(), again: false };
-        let (out, head) = (Vec::new(), Vec::new());
-        self.connections.push(Connection { stream, state: State::Idle, ticket, out, sent: 0, head });
-        self.idle.push(index);
+        let (index, places) = (self.connections.len(), self.shared.places);
+        let stream = self.shared.connected(&self.poll, index)?;
+        let protocol = self.shared.protocol();
+        self.connections.push(Connection { stream, protocol, tickets: vec![None; places], closing: false });
+        self.idle.extend(index * places..(index + 1) * places);
         Ok(())
     }
 
@@ -123,21 +131,30 @@ impl Client {
     }
 
     /// How many connections the other side has left open; none may have a request under way.
-    pub(crate) fn held(&mut self) -> usize {
-        let open = |connection: &mut Connection| matches!(connection.stream.read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock);
-        self.connections.iter_mut().filter_map(|connection| open(connection).then_some(())).count()
+    pub(crate) fn held(&self) -> usize {
+        self.connections.iter().filter(|connection| connection.stream.silent()).count()
     }
 
-    /// Sends `ticket` on connection `index`, which is idle.
-    pub(crate) fn send(&mut self, index: usize, ticket: Ticket) {
+    /// Sends `ticket` at `place`, which is idle; over HTTP/2 with others, at the next `wait`.
+    pub(crate) fn send(&mut self, place: usize, ticket: Ticket) {
+        let (index, place) = (place / self.shared.places, place % self.shared.places);
         let connection = &mut self.connections[index];
-        connection.ticket = ticket;
-        connection.state = State::Head;
-        connection.sent = 0;
-        connection.head.clear();
-        self.template.write(ticket.number % USERS, &mut connection.out);
-        if connection.write().is_err() {
-            self.end(index, &Step::Closed);
+        connection.tickets[place] = Some(ticket);
+        let (user, out) = (ticket.number % USERS, connection.stream.plain());
+        match &mut connection.protocol {
+            Protocol::Http1(exchange) => {
+                exchange.begin();
+                self.template.write(user, out);
+                if connection.stream.flush().is_err() {
+                    self.renew(index, true);
+                }
+            }
+            Protocol::Http2(exchanges) => {
+                exchanges.begin(place, user, &self.fields, out);
+                if self.unsent.last() != Some(&index) {
+                    self.unsent.push(index);
+                }
+            }
         }
     }
 
@@ -146,6 +163,11 @@ impl Client {
     /// # Errors
     /// Waiting itself fails.
     pub(crate) fn wait(&mut self, timeout: Duration) -> io::Result<bool> {
+        while let Some(index) = self.unsent.pop() {
+            if self.connections[index].stream.flush().is_err() {
+                self.renew(index, true);
+            }
+        }
         match self.poll.poll(&mut self.events, Some(timeout)) {
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
             _ => {}
@@ -154,9 +176,8 @@ impl Client {
         let events = mem::replace(&mut self.events, Events::with_capacity(0));
         for event in &events {
             let Token(index) = event.token();
-            if let Some(connection) = self.connections.get_mut(index) {
-                let step = connection.step(event, &mut self.scratch, self.length);
-                self.end(index, &step);
+            if index < self.connections.len() {
+                self.go_on(index, event);
             } else {
                 other = true;
             }
@@ -165,144 +186,149 @@ impl Client {
         Ok(other)
     }
 
-    /// Counts what `step` came to, and makes the connection ready for the next request.
-    fn end(&mut self, index: usize, step: &Step) {
+    /// Goes on with a connection, and counts what it came to.
+    fn go_on(&mut self, index: usize, event: &Event) {
         let connection = &mut self.connections[index];
-        let ticket = connection.ticket;
-        let busy = !matches!(connection.state, State::Idle);
-        let reopen = match *step {
-            Step::Waiting => return,
-            Step::Answered { upstream, closes } => {
-                self.tally.answered(ticket.number % USERS, upstream, ticket.due.elapsed());
-                self.tally.closed_between += usize::from(closes);
-                closes
-            }
-            Step::Failed(failure) => {
-                self.tally.failed(failure);
-                true
-            }
-            Step::Closed if !busy => {
-                self.tally.closed_between += 1;
-                true
-            }
-            Step::Closed => {
-                let untouched = connection.head.is_empty() && matches!(connection.state, State::Head);
-                self.tally.closed_under += usize::from(untouched);
-                if untouched && !ticket.again {
-                    self.again.push_back(Ticket { again: true, ..ticket });
-                } else {
-                    self.tally.failed(Failure::Broken);
+        let open = connection.step(event, &mut self.scratch, &mut self.ended);
+        if let Some(kind) = connection.stream.handshake() {
+            self.tally.handshakes += 1;
+            self.tally.resumed += usize::from(kind == HandshakeKind::Resumed);
+        }
+        let (mut failed, mut finished) = (false, false);
+        for (place, end) in self.ended.drain(..) {
+            let ticket = connection.tickets[place].take();
+            match (end, ticket) {
+                (End::Answered { upstream }, Some(ticket)) => {
+                    self.tally.answered(ticket.number % USERS, upstream, ticket.due.elapsed());
+                    finished = self.shared.close;
                 }
-                true
+                (End::Failed(failure), _) => {
+                    failed = true;
+                    self.tally.failed(failure);
+                }
+                // Nothing is answered that was not asked.
+                (End::Answered { .. }, None) => {}
             }
-        };
-        connection.state = State::Idle;
-        if reopen {
-            match connected(self.target, self.poll.registry(), index) {
-                Ok(stream) => connection.stream = stream,
-                // The next request on it finds it closed, and tries once more.
-                Err(_) => self.tally.refused += 1,
+            if ticket.is_some() && !finished {
+                self.idle.push(index * self.shared.places + place);
             }
         }
-        if busy {
-            self.idle.push(index);
+        connection.closing |= finished;
+        let lost = match &open {
+            // The proxy ends it too, now or when it has heard of it.
+            Ok(true) if finished => connection.stream.finish().is_err(),
+            Ok(true) => connection.over() && !connection.closing,
+            Ok(false) | Err(_) => true,
+        };
+        let why = open.err().map(|error| error.to_string());
+        if let Some(why) = why.or_else(|| connection.why().map(str::to_owned)).filter(|_| !self.told) {
+            self.told = true;
+            eprintln!("peers-load: {why}");
+        }
+        if lost {
+            self.renew(index, !failed);
+        }
+    }
+
+    /// Replaces a connection that cannot be used again; with `count`, one that ended between requests is counted.
+    fn renew(&mut self, index: usize, count: bool) {
+        let connection = &mut self.connections[index];
+        let mut between = true;
+        for (place, ticket) in connection.tickets.iter_mut().enumerate() {
+            let Some(ticket) = ticket.take() else { continue };
+            between = false;
+            let untouched = match &connection.protocol {
+                Protocol::Http1(exchange) => exchange.untouched(),
+                Protocol::Http2(exchanges) => exchanges.untouched(place),
+            };
+            self.tally.closed_under += usize::from(untouched);
+            if untouched && !ticket.again {
+                self.again.push_back(Ticket { again: true, ..ticket });
+            } else {
+                self.tally.failed(Failure::Broken);
+            }
+            self.idle.push(index * self.shared.places + place);
+        }
+        self.tally.closed_between += usize::from(between && count);
+        if mem::take(&mut connection.closing) {
+            self.idle.push(index * self.shared.places);
+        }
+        connection.protocol = self.shared.protocol();
+        match self.shared.connected(&self.poll, index) {
+            Ok(stream) => connection.stream = stream,
+            // The next request on it finds it closed, and tries once more.
+            Err(_) => self.tally.refused += 1,
         }
     }
 
     /// Counts what is still under way as late.
     pub(crate) fn give_up(&mut self) {
-        for connection in &self.connections {
-            if !matches!(connection.state, State::Idle) {
+        for ticket in self.connections.iter().flat_map(|connection| &connection.tickets) {
+            if ticket.is_some() {
                 self.tally.failed(Failure::Late);
             }
         }
     }
 }
 
-fn connected(target: SocketAddr, registry: &Registry, index: usize) -> io::Result<TcpStream> {
-    let stream = std::net::TcpStream::connect(target)?;
-    stream.set_nodelay(true)?;
-    stream.set_nonblocking(true)?;
-    let mut stream = TcpStream::from_std(stream);
-    registry.register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)?;
-    Ok(stream)
+impl Shared {
+    fn connected(&self, poll: &Poll, index: usize) -> io::Result<Stream> {
+        let tcp = std::net::TcpStream::connect(self.target)?;
+        Stream::new(tcp, self.tls.as_ref(), poll.registry(), Token(index))
+    }
+
+    fn protocol(&self) -> Protocol {
+        match self.protocol {
+            job::Protocol::Http1 => Protocol::Http1(Exchange::new(self.length)),
+            job::Protocol::Http2 => Protocol::Http2(Box::new(Exchanges::new(self.places, self.length))),
+        }
+    }
 }
 
 impl Connection {
-    fn write(&mut self) -> io::Result<()> {
-        while self.sent < self.out.len() {
-            match self.stream.write(&self.out[self.sent..]) {
-                Ok(written) => self.sent += written,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes what is left, and reads what has come.
-    fn step(&mut self, event: &Event, scratch: &mut [u8], length: usize) -> Step {
-        if self.write().is_err() {
-            return Step::Closed;
+    /// Writes what is left, and reads what has come; whether the connection is still open.
+    ///
+    /// # Errors
+    /// The connection is broken by what came.
+    fn step(&mut self, event: &Event, scratch: &mut [u8], ended: &mut Vec<(usize, End)>) -> io::Result<bool> {
+        if self.stream.flush().is_err() {
+            return Ok(false);
         }
         if !event.is_readable() {
-            return Step::Waiting;
+            return Ok(true);
         }
         loop {
-            let count = match self.stream.read(scratch) {
-                Ok(0) => return Step::Closed,
-                Ok(count) => count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Step::Waiting,
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(_) => return Step::Closed,
-            };
-            match self.take(&scratch[..count], length) {
-                // A read that did not fill the buffer emptied the socket; what comes later is an event of its own.
-                Step::Waiting if count < scratch.len() && !event.is_read_closed() => return Step::Waiting,
-                Step::Waiting => {}
-                Step::Answered { upstream, closes } => {
-                    return Step::Answered { upstream, closes: closes || event.is_read_closed() };
-                }
-                step => return step,
+            let protocol = &mut self.protocol;
+            let left = self.stream.receive(scratch, |bytes| match protocol {
+                Protocol::Http1(exchange) => exchange.take(bytes, ended),
+                Protocol::Http2(exchanges) => exchanges.take(bytes, ended),
+            })?;
+            if let Protocol::Http2(exchanges) = &mut self.protocol {
+                self.stream.plain().append(exchanges.replies());
+            }
+            if left == Left::End || self.stream.flush().is_err() {
+                return Ok(false);
+            }
+            // An end that was announced is read too.
+            if left == Left::Nothing || left == Left::Little && !event.is_read_closed() {
+                return Ok(true);
             }
         }
     }
 
-    /// Goes on by the bytes that came.
-    fn take(&mut self, mut bytes: &[u8], length: usize) -> Step {
-        if let State::Head = self.state {
-            let before = self.head.len();
-            let read = if before == 0 {
-                Head::read(bytes)
-            } else {
-                self.head.extend_from_slice(bytes);
-                Head::read(&self.head)
-            };
-            let Some(head) = read else {
-                if before == 0 {
-                    self.head.extend_from_slice(bytes);
-                }
-                return Step::Waiting;
-            };
-            let (200, Some(upstream)) = (head.status, head.upstream) else {
-                return Step::Failed(Failure::Status);
-            };
-            if head.length != Some(length) {
-                return Step::Failed(Failure::Length);
-            }
-            bytes = &bytes[head.bytes - before..];
-            self.state = State::Body { missing: length, upstream, closes: head.closes };
+    /// Whether it cannot be used again.
+    fn over(&self) -> bool {
+        match &self.protocol {
+            Protocol::Http1(exchange) => exchange.over(),
+            Protocol::Http2(exchanges) => exchanges.over().is_some(),
         }
-        match &mut self.state {
-            State::Body { missing, .. } if bytes.len() < *missing => {
-                *missing -= bytes.len();
-                Step::Waiting
-            }
-            State::Body { missing, upstream, closes } if bytes.len() == *missing => {
-                Step::Answered { upstream: *upstream, closes: *closes }
-            }
-            // More than was promised, or bytes that nobody asked for.
-            _ => Step::Failed(Failure::Length),
+    }
+
+    /// Why it cannot be used again, where that is worth telling.
+    fn why(&self) -> Option<&'static str> {
+        match &self.protocol {
+            Protocol::Http1(_) => None,
+            Protocol::Http2(exchanges) => exchanges.over(),
         }
     }
 }

@@ -1,15 +1,22 @@
 //! The load and the upstreams of `make bench-peers`: `peers-load upstream`, or `peers-load closed|open|idle name=value…`.
 //!
 //! Each is one thread over epoll, so that it costs much less than the proxy in between. A load prints one line of JSON
-//! and judges nothing. Reading order: `job` (what is asked for), `request` and `response` (its bytes), `client` (the
+//! and judges nothing. Reading order: `job` (what is asked for), `request` and `response` (its bytes), `http1` and `http2`
+//! with `hpack` and `huffman` (what is said on a connection), `stream` and `tls` (how it is carried), `client` (the
 //! connections), `run` (when requests are sent), `tally` (what came of them), `upstream`.
 
 mod client;
+mod hpack;
+mod http1;
+mod http2;
+mod huffman;
 mod job;
 mod request;
 mod response;
 mod run;
+mod stream;
 mod tally;
+mod tls;
 mod upstream;
 
 use std::io;

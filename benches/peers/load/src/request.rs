@@ -1,5 +1,6 @@
 //! The bytes of a request: made once, the user's digits replaced for each.
 
+use crate::hpack::{NEWEST, write_integer, write_string};
 use crate::job::{Job, USERS};
 
 /// Headers as a browser and the proxies before this one send them, beside `Host` and `x-user-id`.
@@ -37,7 +38,8 @@ pub(crate) struct Template {
 impl Template {
     /// The requests of `job`.
     pub(crate) fn new(job: &Job) -> Self {
-        let start = format!("GET /{} HTTP/1.1\r\nHost: {}\r\nx-user-id: user-", job.bytes, job.host);
+        let close = if job.close { "Connection: close\r\n" } else { "" };
+        let start = format!("GET /{} HTTP/1.1\r\nHost: {}\r\n{close}x-user-id: user-", job.bytes, job.host);
         let digits = start.len();
         let mut bytes = start.into_bytes();
         bytes.extend_from_slice(&[b'0'; DIGITS]);
@@ -49,21 +51,79 @@ impl Template {
         Self { bytes, digits }
     }
 
-    /// Writes the request of `user`, in `[0, USERS)`, over `out`.
+    /// Writes the request of `user`, in `[0, USERS)`, behind what `out` has.
     pub(crate) fn write(&self, user: usize, out: &mut Vec<u8>) {
-        out.clear();
+        let digits = out.len() + self.digits;
         out.extend_from_slice(&self.bytes);
-        let mut rest = user % USERS;
-        for digit in out[self.digits..self.digits + DIGITS].iter_mut().rev() {
-            *digit = b"0123456789"[rest % 10];
-            rest /= 10;
+        number(user, &mut out[digits..digits + DIGITS]);
+    }
+}
+
+/// The fields of an HTTP/2 request that are the same but for its user, which comes last.
+///
+/// A connection's first request puts all of them into the table; the others refer to it, as those of a browser do, but
+/// for the user's value.
+#[derive(Debug)]
+pub(crate) struct Fields {
+    first: Vec<u8>,
+    next: Vec<u8>,
+}
+
+impl Fields {
+    /// The fields of the requests of `job`.
+    pub(crate) fn new(job: &Job) -> Self {
+        let path = format!("/{}", job.bytes);
+        let more = MORE.iter().take(job.headers.saturating_sub(2)).copied();
+        let kept: Vec<(&str, &str)> =
+            [(":path", &path[..]), (":authority", &job.host)].into_iter().chain(more).collect();
+        // `:method: GET`, and `:scheme` with the index of `https` or of `http`.
+        let mut first = vec![0x82, if job.tls.is_some() { 0x87 } else { 0x86 }];
+        let mut next = first.clone();
+        for (place, (name, value)) in kept.iter().enumerate() {
+            first.push(0x40);
+            write_string(name.as_bytes(), &mut first);
+            write_string(value.as_bytes(), &mut first);
+            write_integer(0x80, 7, NEWEST + kept.len() - place, &mut next);
         }
+        first.push(0x40);
+        write_string(b"x-user-id", &mut first);
+        write_integer(0, 4, NEWEST, &mut next);
+        let value = [&b"user-"[..], &[b'0'; DIGITS]].concat();
+        write_string(&value, &mut first);
+        write_string(&value, &mut next);
+        Self { first, next }
+    }
+
+    fn block(&self, first: bool) -> &[u8] {
+        if first { &self.first } else { &self.next }
+    }
+
+    /// How long the fields of one request are, of the connection's first one or of another.
+    pub(crate) fn len(&self, first: bool) -> usize {
+        self.block(first).len()
+    }
+
+    /// Writes the fields of a request of `user`, in `[0, USERS)`, behind what `out` has.
+    pub(crate) fn write(&self, first: bool, user: usize, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.block(first));
+        let digits = out.len() - DIGITS;
+        number(user, &mut out[digits..]);
+    }
+}
+
+/// Writes `user` in decimal over `digits`.
+fn number(user: usize, digits: &mut [u8]) {
+    let mut rest = user % USERS;
+    for digit in digits.iter_mut().rev() {
+        *digit = b"0123456789"[rest % 10];
+        rest /= 10;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hpack::Decoder;
 
     #[test]
     fn user_and_headers_stand_in_the_request() {
@@ -77,5 +137,30 @@ mod tests {
         );
         assert!(text.ends_with("\r\n\r\n"));
         assert_eq!(text.matches("\r\n").count(), 22);
+    }
+
+    #[test]
+    fn fields_of_each_request_are_those_of_its_user() {
+        let settings =
+            ["target=127.0.0.1:80", "bytes=64", "headers=20", "tls=a.pem", "protocol=h2"].map(str::to_owned);
+        let fields = Fields::new(&Job::read(&settings).unwrap());
+        let mut decoder = Decoder::new();
+        for (first, user, value) in
+            [(true, 709, "user-0709"), (false, 12, "user-0012"), (false, 9999, "user-9999")]
+        {
+            let (mut block, mut found) = (Vec::new(), Vec::new());
+            fields.write(first, user, &mut block);
+            assert_eq!(block.len(), fields.len(first));
+            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+            decoder.read(&block, |name, value| found.push((text(name), text(value)))).unwrap();
+            let start =
+                [(":method", "GET"), (":scheme", "https"), (":path", "/64"), (":authority", "shop.example")];
+            let last = [("x-user-id", value)];
+            let expected = start.iter().chain(&MORE).chain(&last);
+            assert!(
+                found.iter().map(|(name, value)| (&name[..], &value[..])).eq(expected.copied()),
+                "{found:?}"
+            );
+        }
     }
 }

@@ -4,7 +4,7 @@
 pub(crate) const UPSTREAMS: [&str; 3] = ["blue", "green", "canary"];
 
 /// What a load needs to know of a response's head.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Head {
     /// How many bytes the head has, with its empty line.
     pub(crate) bytes: usize,
@@ -22,29 +22,28 @@ impl Head {
     pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         let end = end(bytes)?;
         let mut lines = bytes[..end].split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
-        let status = lines.next().and_then(|line| line.get(9..12)).and_then(number).unwrap_or(0);
-        let mut head = Self {
-            bytes: end,
-            status: u16::try_from(status).unwrap_or(0),
-            length: None,
-            upstream: None,
-            closes: false,
-        };
+        let mut head = Self { bytes: end, ..Self::default() };
+        head.field(b":status", lines.next().and_then(|line| line.get(9..12)).unwrap_or_default());
         for line in lines {
             let Some(colon) = line.iter().position(|&byte| byte == b':') else { continue };
-            let value = line[colon + 1..].trim_ascii();
-            match &line[..colon] {
-                name if name.eq_ignore_ascii_case(b"content-length") => head.length = number(value),
-                name if name.eq_ignore_ascii_case(b"connection") => {
-                    head.closes = value.eq_ignore_ascii_case(b"close");
-                }
-                name if name.eq_ignore_ascii_case(b"x-upstream") => {
-                    head.upstream = UPSTREAMS.iter().position(|name| name.as_bytes() == value);
-                }
-                _ => {}
-            }
+            head.field(&line[..colon], line[colon + 1..].trim_ascii());
         }
         Some(head)
+    }
+
+    /// Notes a field; `:status` is one, as in HTTP/2.
+    pub(crate) fn field(&mut self, name: &[u8], value: &[u8]) {
+        match name {
+            b":status" => self.status = number(value).and_then(|it| u16::try_from(it).ok()).unwrap_or(0),
+            name if name.eq_ignore_ascii_case(b"content-length") => self.length = number(value),
+            name if name.eq_ignore_ascii_case(b"connection") => {
+                self.closes = value.eq_ignore_ascii_case(b"close");
+            }
+            name if name.eq_ignore_ascii_case(b"x-upstream") => {
+                self.upstream = UPSTREAMS.iter().position(|name| name.as_bytes() == value);
+            }
+            _ => {}
+        }
     }
 }
 

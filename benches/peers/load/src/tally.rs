@@ -7,7 +7,7 @@ use crate::job::USERS;
 use crate::response::UPSTREAMS;
 
 /// Why a request failed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failure {
     /// The connection ended within a response, or again before one.
     Broken,
@@ -31,6 +31,16 @@ impl Failure {
     ];
 }
 
+/// What came of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The response of this upstream is whole, and as it must be.
+    Answered {
+        upstream: usize,
+    },
+    Failed(Failure),
+}
+
 /// The results of a load.
 #[derive(Debug)]
 pub(crate) struct Tally {
@@ -47,6 +57,9 @@ pub(crate) struct Tally {
     pub(crate) closed_between: usize,
     /// Connections that the proxy did not take when one had ended.
     pub(crate) refused: usize,
+    /// TLS handshakes, and those among them that went on with an earlier session.
+    pub(crate) handshakes: usize,
+    pub(crate) resumed: usize,
 }
 
 impl Tally {
@@ -61,6 +74,8 @@ impl Tally {
             closed_under: 0,
             closed_between: 0,
             refused: 0,
+            handshakes: 0,
+            resumed: 0,
         }
     }
 
@@ -88,12 +103,15 @@ impl Tally {
     pub(crate) fn json(&mut self, elapsed: Duration) -> String {
         self.latencies.sort_unstable();
         let mut text = format!(
-            "{{\"answered\": {}, \"seconds\": {:.6}, \"closed_under\": {}, \"closed_between\": {}, \"refused\": {}",
+            "{{\"answered\": {}, \"seconds\": {:.6}, \"closed_under\": {}, \"closed_between\": {}, \"refused\": {}, \
+             \"handshakes\": {}, \"resumed\": {}",
             self.latencies.len(),
             elapsed.as_secs_f64(),
             self.closed_under,
             self.closed_between,
-            self.refused
+            self.refused,
+            self.handshakes,
+            self.resumed
         );
         // Writing to a string cannot fail.
         for (failure, name) in Failure::ALL {
@@ -153,7 +171,7 @@ mod tests {
         assert_eq!(
             tally.json(Duration::from_millis(250)),
             "{\"answered\": 1, \"seconds\": 0.250000, \"closed_under\": 0, \"closed_between\": 0, \"refused\": 0, \
-             \"broken\": 0, \"status\": 0, \"length\": 0, \"moved\": 0, \"late\": 1, \"blue\": 0, \"green\": 0, \
+             \"handshakes\": 0, \"resumed\": 0, \"broken\": 0, \"status\": 0, \"length\": 0, \"moved\": 0, \"late\": 1, \"blue\": 0, \"green\": 0, \
              \"canary\": 1, \"p50_us\": 1500.0, \"p99_us\": 1500.0, \"p999_us\": 1500.0, \"max_us\": 1500.0}"
         );
     }
