@@ -6,6 +6,7 @@ from job import UPSTREAMS, USER_HEADER
 from peer import Peer, first_line
 
 TYPE = "type.googleapis.com/envoy"
+TLS = f"{TYPE}.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
 MANAGER = f"{TYPE}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 
 
@@ -75,7 +76,7 @@ class Envoy(Peer):
         filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
         listener = {
             "name": "in", "address": address(setting.port), "tcp_backlog_size": 4096,
-            "filter_chains": [{"filters": filters}],
+            "filter_chains": [{"filters": filters} | secure(setting.certificates)],
         }
         return {"node": {"id": "one", "cluster": "peers"}, "static_resources": {
             "listeners": [listener],
@@ -85,6 +86,21 @@ class Envoy(Peer):
     def command(self, setting):
         return [self.binary, "-c", str(setting.folder / "envoy.json"), "--concurrency", "1", "--disable-hot-restart",
                 "--log-level", "warning"]
+
+
+def secure(certificates):
+    """The part of a filter chain that is TLS, or nothing."""
+    if certificates is None:
+        return {}
+    files = {
+        "certificate_chain": {"filename": str(certificates.certificate)},
+        "private_key": {"filename": str(certificates.key)},
+    }
+    context = {"@type": TLS, "common_tls_context": {
+        "tls_params": {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
+        "tls_certificates": [files], "alpn_protocols": ["h2", "http/1.1"],
+    }}
+    return {"transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": context}}
 
 
 def address(port):

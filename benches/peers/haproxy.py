@@ -23,9 +23,9 @@ defaults
   http-reuse always
 {log}
 frontend in
-  bind 127.0.0.1:{port}
+  bind 127.0.0.1:{port}{tls}
   http-request set-var(txn.position) req.hdr({header}),xxh32,mod(100)
-  http-request set-header X-Forwarded-Proto http
+  http-request set-header X-Forwarded-Proto {scheme}
   http-request set-header X-Forwarded-Host %[req.hdr(host)]
   http-request set-header X-Request-Id %[uuid]
   use_backend canary if {{ var(txn.position) -m int lt {canary} }}
@@ -55,8 +55,10 @@ class Haproxy(Peer):
         )
         # It writes to a descriptor, not to a path: its standard output is the access log.
         log = "  log stdout format raw local0 info\n  option httplog" if setting.access_log else ""
+        files = setting.certificates
+        tls = f" ssl crt {files.both} alpn h2,http/1.1 ssl-min-ver TLSv1.3" if files else ""
         return {"haproxy.cfg": CONFIGURATION.format(
-            port=setting.port, settings=self.settings, log=log, backends=backends, header=USER_HEADER,
+            port=setting.port, tls=tls, scheme="https" if files else "http", settings=self.settings, log=log, backends=backends, header=USER_HEADER,
             canary=setting.weights["canary"], green=100 - setting.weights["green"],
         )}
 

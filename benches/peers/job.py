@@ -24,7 +24,12 @@ class Case:
     bytes: int = 128
     headers: int = 2
     access_log: bool = False
+    tls: bool = False
+    protocol: str = "h1"  # or `h2`
     connections: int = 32
+    streams: int = 1  # requests under way at once on a connection
+    close: bool = False  # each request has a connection of its own
+    resume: bool = False  # which goes on with the TLS session of an earlier one
     count: int = 0
     rate: int = 0
     seconds: int = 0
@@ -38,10 +43,21 @@ class Case:
             return self.rate * (options.seconds or self.seconds)
         return options.count or self.count
 
+    def talk(self, certificates):
+        """How the load talks to the target, in the words of the load."""
+        settings = {"protocol": self.protocol, "streams": self.streams}
+        return settings | {"tls": certificates.certificate} if self.tls else settings
+
 
 def cost(name, title, **settings):
     """A case of CPU time per request, in a closed loop of a fixed count."""
     return Case(name, title, "cost", "cpu_us", "µs CPU/request", also=("requests_per_second",), **settings)
+
+
+def handshakes(name, title, **settings):
+    """A case of CPU time per TLS handshake, each on a connection of its own with one request."""
+    return Case(name, title, "cost", "cpu_us", "µs CPU/handshake", tls=True, connections=8, close=True, count=10_000,
+                also=("handshakes_per_second",), **settings)
 
 
 def latency(rate):
@@ -58,6 +74,12 @@ CASES = (
     cost("h1-1m", "HTTP/1.1, 1 MiB", bytes=1_048_576, count=6_000),
     cost("h1-20-headers-log", "HTTP/1.1, 128 B, 20 request headers, access log to a file", headers=20, access_log=True,
          count=120_000),
+    cost("tls-h1-128", "HTTP/1.1 over TLS, 128 B", tls=True, count=100_000),
+    cost("tls-h1-64k", "HTTP/1.1 over TLS, 64 KiB", tls=True, bytes=65_536, count=30_000),
+    cost("h2-128", "HTTP/2 over TLS, 4 connections of 8 streams, 128 B", tls=True, protocol="h2", connections=4,
+         streams=8, count=100_000),
+    handshakes("tls-handshakes", "full TLS handshakes, a request each"),
+    handshakes("tls-resumed", "resumed TLS handshakes, a request each", resume=True),
     Case("idle", "memory of an idle connection", "idle", "bytes", "B/connection", connections=10_000, rounds=3,
          also=("base_kib",)),
     latency(2_000),

@@ -25,7 +25,8 @@ class Load:
     @contextlib.contextmanager
     def begin(self, how, port, **settings):
         """A load under way; its standard output tells the results, one JSON object a line."""
-        words = [f"{name}={str(value).lower()}" for name, value in settings.items()]
+        words = [f"{name}={str(value).lower() if isinstance(value, bool) else value}"
+                 for name, value in settings.items()]
         command = [self.binary, how, f"target=127.0.0.1:{port}", *words]
         pipe = subprocess.PIPE
         with started(command, self.core, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
@@ -34,13 +35,14 @@ class Load:
     def run(self, how, port, **settings):
         """The results of a load, once it came to its end."""
         with self.begin(how, port, **settings) as process:
-            return results(process)
+            return results(process) | {"why": process.stderr.read().strip()}
 
     def checked(self, how, port, **settings):
         """As `run`, and every request was answered as it must be."""
         result = self.run(how, port, **settings)
         if sum(result[name] for name in FAILURES):
-            raise Unfit("requests failed: " + ", ".join(f"{result[name]} {name}" for name in FAILURES if result[name]))
+            counts = ", ".join(f"{result[name]} {name}" for name in FAILURES if result[name])
+            raise Unfit(f"requests failed: {counts} {result['why']}".strip())
         return result
 
 

@@ -17,6 +17,7 @@ class Bench:
     cores: tuple  # the target's, the load's
     upstream: object
     upstreams: dict
+    certificates: object
     options: object
 
 
@@ -38,10 +39,16 @@ def running(case, bench, peers):
     """Every target is started once and keeps running; rounds go over them."""
     with contextlib.ExitStack() as stack:
         targets, unfit = {}, {}
+        certificates = bench.certificates if case.tls else None
         for peer in peers:
+            if case.tls and not peer.tls:
+                unfit[peer.name] = "it is built without TLS"
+                continue
             with contextlib.ExitStack() as own:
                 try:
-                    target = own.enter_context(peer.running(bench.upstreams, bench.cores[0], case.access_log))
+                    target = own.enter_context(
+                        peer.running(bench.upstreams, bench.cores[0], case.access_log, certificates)
+                    )
                     target.check(bench.load, case)
                 except Unfit as error:
                     unfit[peer.name] = str(error)
@@ -109,14 +116,26 @@ def cost(case, bench, target):
     meter = Meter(bench.cores, target.pid, bench.upstream.pid)
     result = bench.load.checked(
         "closed", target.port, bytes=case.bytes, headers=case.headers, connections=case.connections,
-        count=case.requests(bench.options),
+        count=case.requests(bench.options), close=case.close, resume=case.resume, **case.talk(bench.certificates),
     )
     spent, foreign = meter.stop()
     target.requests += result["answered"]
+    if case.close:
+        check_handshakes(case, result)
+    each = "handshakes" if case.close else "requests"
     return {
         "cpu_us": spent / result["answered"] * 1e6,
-        "requests_per_second": result["answered"] / result["seconds"],
+        f"{each}_per_second": result["answered"] / result["seconds"],
     } | foreign
+
+
+def check_handshakes(case, result):
+    """There must have been one for each request, and of the kind that the case is about; the first cannot resume."""
+    full = result["handshakes"] - result["resumed"]
+    if result["handshakes"] < result["answered"]:
+        raise Unfit(f"{result['handshakes']} handshakes for {result['answered']} requests")
+    if full > case.connections if case.resume else result["resumed"]:
+        raise Unfit(f"{full} of {result['handshakes']} handshakes were full ones")
 
 
 def latency(case, bench, target):

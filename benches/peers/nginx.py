@@ -19,7 +19,7 @@ http {{
   split_clients "$http_x_user_id" $variant {{ {canary}% canary; {green}% green; * blue; }}
 {upstreams}
   server {{
-    listen 127.0.0.1:{port} reuseport backlog=4096;
+    listen 127.0.0.1:{port}{kind} reuseport backlog=4096;{tls}
     location / {{
       proxy_pass http://$variant; proxy_http_version 1.1; proxy_set_header Connection "";
       proxy_set_header Host $http_host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
@@ -29,6 +29,8 @@ http {{
   }}
 }}
 """
+
+TLS = " ssl_protocols TLSv1.3; ssl_certificate {0.certificate}; ssl_certificate_key {0.key};"
 
 # Its buffers come from the C library, which by default gives them back after each large response and fetches them anew.
 KEEP_MEMORY = ("MALLOC_TRIM_THRESHOLD_=1073741824", "MALLOC_MMAP_THRESHOLD_=1073741824")
@@ -55,7 +57,8 @@ class Nginx(Peer):
         weights = setting.weights
         return {"nginx.conf": CONFIGURATION.format(
             aside=setting.aside, port=setting.port, log=log, upstreams=upstreams, canary=weights["canary"],
-            green=weights["green"],
+            green=weights["green"], kind=" ssl http2" if setting.certificates else "",
+            tls=TLS.format(setting.certificates) if setting.certificates else "",
         )}
 
     def command(self, setting):

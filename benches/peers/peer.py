@@ -2,13 +2,16 @@
 
 import contextlib
 import dataclasses
+import http.client
 import os
 import pathlib
+import socket
+import ssl
 import subprocess
 import tempfile
 import time
-import urllib.request
 
+from certificates import HOST
 from job import CANARY_PERCENT, FORWARDED, GREEN_PERCENT, UPSTREAMS, USER_HEADER
 from load import shares
 from process import Unfit, free_port, started, wait_for
@@ -23,6 +26,7 @@ class Setting:
     port: int
     upstreams: dict  # ports by name
     access_log: bool
+    certificates: object = None  # without them there is no TLS
     canary: int = CANARY_PERCENT
 
     @property
@@ -42,6 +46,7 @@ class Peer:
     name = ""
     reloads_by = None  # how it takes new weights; `None` where it cannot
     large_bodies_only = False  # measured where the body is larger than a buffer
+    tls = True  # whether it can be measured with TLS
 
     def version(self):
         """What the program calls itself."""
@@ -69,7 +74,7 @@ class Peer:
             os.rename(setting.folder / f".{name}.new", setting.folder / name)
 
     @contextlib.contextmanager
-    def running(self, upstreams, core, access_log=False):
+    def running(self, upstreams, core, access_log=False, certificates=None):
         """The program at work, as a `Target`."""
         with tempfile.TemporaryDirectory(prefix=f"weir-peers-{self.name}-") as base:
             folder, aside = pathlib.Path(base) / "configuration", pathlib.Path(base) / "aside"
@@ -77,7 +82,7 @@ class Peer:
             aside.mkdir()
             # Workers of nginx are not root, even where their master is.
             os.chmod(base, 0o755)
-            setting = Setting(folder, aside, free_port(), upstreams, access_log)
+            setting = Setting(folder, aside, free_port(), upstreams, access_log, certificates)
             self.write(setting)
             said = aside / "said"
             with said.open("wb") as out, started(
@@ -109,11 +114,9 @@ class Target:
 
     def check(self, load, case):
         """Warms it up, and raises `Unfit` where it does not do the job."""
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}/echo", headers={USER_HEADER: "user-0001"})
         try:
-            with urllib.request.urlopen(request, timeout=5) as answer:
-                heads = answer.read().decode().lower().splitlines()
-        except OSError as error:
+            heads = self.echo().lower().splitlines()
+        except (OSError, http.client.HTTPException) as error:
             raise Unfit(f"the first request failed: {error}") from error
         names = {line.split(":")[0] for line in heads[1:]}
         lacking = [name for name in FORWARDED if name not in names]
@@ -121,10 +124,26 @@ class Target:
             raise Unfit(f"does not send {', '.join(lacking)} to the upstream")
         self.check_shares(load, case)
 
+    def echo(self):
+        """What an upstream sees of a request; over TLS the certificate is verified here, which the load does not do."""
+        connection = http.client.HTTPConnection(HOST, self.port)
+        connection.sock = socket.create_connection(("127.0.0.1", self.port), timeout=5)
+        with contextlib.closing(connection):
+            if self.setting.certificates:
+                context = ssl.create_default_context(cafile=self.setting.certificates.authority)
+                context.set_alpn_protocols(["http/1.1"])
+                connection.sock = context.wrap_socket(connection.sock, server_hostname=HOST)
+            connection.request("GET", "/echo", headers={USER_HEADER: "user-0001"})
+            answer = connection.getresponse()
+            body = answer.read().decode()
+            if answer.status != 200:
+                raise Unfit(f"the first request was answered with {answer.status}")
+            return body
+
     def check_shares(self, load, case):
         """Asks once for every user, twice: each stays where it is, and the shares are near the weights."""
         result = load.checked("closed", self.port, bytes=case.bytes, headers=case.headers,
-                              count=20_000 if case.bytes < 100_000 else 2_000)
+                              count=20_000 if case.bytes < 100_000 else 2_000, **case.talk(self.setting.certificates))
         for name, share in shares(result).items():
             weight = self.setting.weights[name]
             # 10 000 users or 2 000: five standard deviations of the smaller.

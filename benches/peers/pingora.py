@@ -7,6 +7,7 @@ class Pingora(Peer):
     """The crate below `pingora/`, built by this run."""
 
     name = "pingora"
+    tls = False  # it would need another build, with another TLS library
 
     def __init__(self, binary, why_not):
         self.binary, self.why_not = str(binary), why_not

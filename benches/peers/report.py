@@ -54,10 +54,10 @@ def table(case, said):
     """The lines of a case's table."""
     columns = [case.figure, *case.also]
     beside = next((list(target["ratio_to"]) for target in said["targets"].values()), [])
-    head = "".join(f"{name:>20}" for name in columns) + "".join(f"{'to ' + name:>22}" for name in beside)
+    head = "".join(f"{name:>22}" for name in columns) + "".join(f"{'to ' + name:>22}" for name in beside)
     lines = [f"  {'':12}{head}"]
     for name, target in said["targets"].items():
-        cells = "".join(f"{target['median'][key]:20.2f}" for key in columns)
+        cells = "".join(f"{target['median'][key]:22.2f}" for key in columns)
         cells += "".join(f"{spread(target['ratio_to'][other]):>22}" for other in beside)
         lines.append(f"  {name:12}{cells}")
     lines += [f"  {name:12}NOT MEASURED: {' '.join(why.split())}" for name, why in said["not_measured"].items()]

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 
+import certificates
 import chart
 import report
 import tools
@@ -114,8 +115,8 @@ def main():
     with alone():
         os.sched_setaffinity(0, {chosen[1]})
         load = Load(program, chosen[1])
-        with load.upstreams() as (upstream, ports):
-            bench = Bench(load, chosen, upstream, ports, options)
+        with load.upstreams() as (upstream, ports), tempfile.TemporaryDirectory(prefix="weir-peers-tls-") as folder:
+            bench = Bench(load, chosen, upstream, ports, certificates.made(pathlib.Path(folder)), options)
             said = {
                 "machine": machine(chosen, files), "load_alone": ceiling(bench), "peers": {}, "cases": {},
                 "not_measured": ABSENT,
@@ -140,8 +141,8 @@ def write(said, out):
 def prepared(options):
     """The build of weir, and all targets, with what they need installed and built."""
     names = options.peers or NAMES
-    needed = {"nginx": "nginx", "haproxy": "haproxy", "haproxy-64k": "haproxy", "pingora": "cmake"}
-    tools.install_packages(sorted({package for name, package in needed.items() if name in names}))
+    needed = {"openssl": "openssl", "nginx": "nginx", "haproxy": "haproxy", "haproxy-64k": "haproxy", "pingora": "cmake"}
+    tools.install_packages(sorted({package for name, package in needed.items() if name in (*names, "openssl")}))
     os.environ["PATH"] += ":/usr/sbin"
     binary = options.binary or tools.weir()
     made = {

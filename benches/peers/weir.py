@@ -7,7 +7,7 @@ from peer import Peer, first_line
 
 CONFIGURATION = """
 workers: 1
-listeners: [{{ bind: 127.0.0.1:{port} }}]
+listeners: [{{ bind: 127.0.0.1:{port}{tls} }}]
 {log}
 upstreams:
 {upstreams}
@@ -50,8 +50,13 @@ class Weir(Peer):
                 f"  - {{ hosts: [shop-{number}.example], paths: [/shelf-{number}/*], split: split-"
                 f"{number % (MANY_SPLITS - 1) + 1} }}" for number in range(1, MANY_ROUTES)
             ] + routes
+        files = setting.certificates
+        tls = (
+            f', tls: {{ certificates: [{{ cert: {files.certificate}, key: {files.key} }}], min_version: "1.3" }}'
+            if files else ""
+        )
         return {"weir.yaml": CONFIGURATION.format(
-            port=setting.port, log=log, upstreams="\n".join(upstreams), splits="\n".join(splits),
+            port=setting.port, tls=tls, log=log, upstreams="\n".join(upstreams), splits="\n".join(splits),
             routes="\n".join(routes),
         )}
 
