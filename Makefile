@@ -63,7 +63,7 @@ release: ## the fastest binary: built with a profile of its own work
 bench: ## run the benchmarks; they print and judge nothing
 	cargo bench --locked --benches
 
-bench-peers: release ## CPU, memory and latency beside nginx, HAProxy and Envoy; writes docs/performance
+bench-peers: release ## CPU, memory, latency and handshakes beside nginx, HAProxy and Envoy; writes docs/performance
 	python3 benches/peers/run.py
 
 # The nightly toolchain is needed. There is no `unsafe` to watch, so no sanitizer is. An input that breaks a check is

@@ -3,7 +3,7 @@
 
 A first build counts what it does while it serves; a second one is laid out by these counts, so that what every request
 runs stands together. The work is that of a proxy at large: bodies of several sizes, few headers and many, with the access
-log and without.
+log and without, in the clear and over TLS, HTTP/1.1 and HTTP/2, and handshakes.
 """
 
 import os
@@ -11,7 +11,9 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import tempfile
 
+import certificates
 import tools
 from load import Load
 from process import raise_file_limit
@@ -24,18 +26,34 @@ PROFILE = COUNTED / "weir.profdata"
 WORK = ((0, 2, 60_000), (128, 8, 120_000), (4_096, 12, 60_000), (65_536, 4, 20_000), (1_048_576, 2, 1_000))
 
 
+# What else is said over TLS, with how many times fewer requests: HTTP/1.1, HTTP/2, and a connection for each request.
+TLS_WORK = (
+    (2, {"protocol": "h1"}),
+    (2, {"protocol": "h2", "connections": 8, "streams": 8}),
+    (20, {"close": True}),
+    (20, {"close": True, "resume": True}),
+)
+
+
 def main():
     profdata = merger()
+    tools.install_packages(["openssl"])
     shutil.rmtree(COUNTED / "counts", ignore_errors=True)
     counting = build(COUNTED, f"-Cprofile-generate={COUNTED / 'counts'}")
     raise_file_limit()
     cores = sorted(os.sched_getaffinity(0))
     load = Load(tools.load(), cores[-1])
-    with load.upstreams() as (_, ports):
+    with load.upstreams() as (_, ports), tempfile.TemporaryDirectory(prefix="weir-release-") as folder:
         for access_log in (False, True):
             with Weir(counting).running(ports, cores[0], access_log) as target:
                 for size, headers, count in WORK:
                     load.checked("closed", target.port, bytes=size, headers=headers, count=count)
+        files = certificates.made(pathlib.Path(folder))
+        with Weir(counting).running(ports, cores[0], certificates=files) as target:
+            for fewer, talk in TLS_WORK:
+                for size, headers, count in WORK:
+                    load.checked("closed", target.port, bytes=size, headers=headers, count=count // fewer,
+                                 tls=files.certificate, **talk)
     counts = sorted((COUNTED / "counts").glob("*.profraw"))
     subprocess.run([profdata, "merge", "--output", PROFILE, *counts], check=True)
     # What was laid out by other counts is built anew.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""weir beside other proxies at the same job: CPU per request, memory, latency, reloads.
+"""weir beside other proxies at the same job: CPU per request and per TLS handshake, memory, latency, reloads.
 
-`make bench-peers` runs everything and writes docs/performance/; it takes about twenty minutes. For an answer in one:
+`make bench-peers` runs everything and writes docs/performance/; it takes about half an hour. For an answer in one:
 
     python3 benches/peers/run.py --only h1-128 --peers weir,haproxy --rounds 3 --other path/to/another/weir
 
