@@ -29,6 +29,7 @@ const RECORD: usize = 16_384;
 pub(crate) struct Settings {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
+    protocol: &'static [u8],
 }
 
 impl Settings {
@@ -52,17 +53,18 @@ impl Settings {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Pinned { certificate }))
             .with_no_client_auth();
-        config.alpn_protocols = vec![match job.protocol {
-            Protocol::Http1 => b"http/1.1".to_vec(),
-            Protocol::Http2 => b"h2".to_vec(),
-        }];
+        let protocol: &'static [u8] = match job.protocol {
+            Protocol::Http1 => b"http/1.1",
+            Protocol::Http2 => b"h2",
+        };
+        config.alpn_protocols = vec![protocol.to_vec()];
         config.resumption = if job.resume {
             Resumption::store(Arc::new(ClientSessionMemoryCache::new(1)))
         } else {
             Resumption::disabled()
         };
         let name = ServerName::try_from(job.host.clone()).map_err(io::Error::other)?;
-        Ok(Some(Self { config: Arc::new(config), name }))
+        Ok(Some(Self { config: Arc::new(config), name, protocol }))
     }
 }
 
@@ -122,6 +124,8 @@ pub(crate) struct Session {
     ended: bool,
     /// Whether the handshake was told of.
     told: bool,
+    /// What the other side must choose by ALPN.
+    protocol: &'static [u8],
 }
 
 impl Session {
@@ -132,7 +136,14 @@ impl Session {
     pub(crate) fn new(settings: &Settings) -> io::Result<Self> {
         let connection = UnbufferedClientConnection::new(Arc::clone(&settings.config), settings.name.clone())
             .map_err(io::Error::other)?;
-        Ok(Self { connection, waiting: Vec::new(), held: Vec::new(), ended: false, told: false })
+        Ok(Self {
+            connection,
+            waiting: Vec::new(),
+            held: Vec::new(),
+            ended: false,
+            told: false,
+            protocol: settings.protocol,
+        })
     }
 
     /// Whether the other side said that nothing more comes.
@@ -151,7 +162,7 @@ impl Session {
     /// Gives `take` what `bytes` say, and adds to `out` what is to be sent.
     ///
     /// # Errors
-    /// They are not TLS.
+    /// They are not TLS as it was asked for.
     pub(crate) fn receive(
         &mut self,
         bytes: &mut [u8],
@@ -160,6 +171,12 @@ impl Session {
     ) -> io::Result<()> {
         let used = self.advance(bytes, out, take)?;
         self.held.extend_from_slice(&bytes[used..]);
+        if !self.told
+            && !self.connection.is_handshaking()
+            && self.connection.alpn_protocol() != Some(self.protocol)
+        {
+            return Err(io::Error::other("the proxy does not take the protocol by ALPN"));
+        }
         Ok(())
     }
 
