@@ -143,7 +143,7 @@ def latency(case, bench, target):
     meter = Meter(bench.cores, target.pid, bench.upstream.pid)
     result = bench.load.checked(
         "open", target.port, bytes=case.bytes, headers=case.headers, connections=case.connections, rate=case.rate,
-        count=case.requests(bench.options),
+        count=case.requests(bench.options), **case.talk(bench.certificates),
     )
     spent, foreign = meter.stop()
     return latencies(result) | {"cpu_us": spent / result["answered"] * 1e6} | foreign

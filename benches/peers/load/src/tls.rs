@@ -290,3 +290,116 @@ fn encrypt<T>(
     waiting.clear();
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::{ServerConfig, ServerConnection};
+    use std::io::{Read, Write};
+
+    use super::*;
+
+    /// Of tests alone; a run makes its own.
+    const CERTIFICATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/server.pem");
+    const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/server.key");
+
+    fn server(protocol: &[u8]) -> Arc<ServerConfig> {
+        let chain = vec![CertificateDer::from_pem_file(CERTIFICATE).unwrap()];
+        let key = PrivateKeyDer::from_pem_file(KEY).unwrap();
+        let mut config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap();
+        config.alpn_protocols = vec![protocol.to_vec()];
+        Arc::new(config)
+    }
+
+    fn settings(protocol: &str) -> Settings {
+        let tls = format!("tls={CERTIFICATE}");
+        let words = ["target=127.0.0.1:80", "resume=true", &tls, protocol].map(str::to_owned);
+        Settings::new(&Job::read(&words).unwrap()).unwrap().unwrap()
+    }
+
+    /// Sends `question` through `session` to an echo, whose bytes come in pieces of `size`; what came back.
+    fn echoed(
+        session: &mut Session,
+        server: &Arc<ServerConfig>,
+        question: &[u8],
+        size: usize,
+    ) -> io::Result<Vec<u8>> {
+        let mut other = ServerConnection::new(Arc::clone(server)).unwrap();
+        let (mut out, mut answer) = (Vec::new(), Vec::new());
+        let mut scratch = vec![0; 64 * 1024];
+        session.waiting.extend_from_slice(question);
+        session.send(&mut out)?;
+        while answer.len() < question.len() {
+            let mut rest = &out[..];
+            while !rest.is_empty() {
+                other.read_tls(&mut rest).unwrap();
+                other.process_new_packets().map_err(io::Error::other)?;
+                let mut plain = Vec::new();
+                let _ = other.reader().read_to_end(&mut plain);
+                other.writer().write_all(&plain).unwrap();
+            }
+            out.clear();
+            let mut reply = Vec::new();
+            while other.wants_write() {
+                other.write_tls(&mut reply).unwrap();
+            }
+            assert!(!reply.is_empty(), "both wait");
+            for piece in reply.chunks(size) {
+                let held = session.unhold(&mut scratch);
+                scratch[held..held + piece.len()].copy_from_slice(piece);
+                session.receive(&mut scratch[..held + piece.len()], &mut out, &mut |bytes| {
+                    answer.extend_from_slice(bytes);
+                })?;
+            }
+        }
+        Ok(answer)
+    }
+
+    #[test]
+    fn bytes_come_back_in_any_pieces_and_sessions_are_resumed() {
+        let (settings, server) = (settings("protocol=h1"), server(b"http/1.1"));
+        let question: Vec<u8> = (0..=255).cycle().take(40_000).collect();
+        for (size, kind) in
+            [(1, HandshakeKind::Full), (7, HandshakeKind::Resumed), (20_000, HandshakeKind::Resumed)]
+        {
+            let mut session = Session::new(&settings).unwrap();
+            assert_eq!(echoed(&mut session, &server, &question, size).unwrap(), question);
+            assert_eq!((session.handshake(), session.handshake()), (Some(kind), None));
+        }
+    }
+
+    #[test]
+    fn session_closed_then_the_end_is_told() {
+        let (settings, server) = (settings("protocol=h2"), server(b"h2"));
+        let mut session = Session::new(&settings).unwrap();
+        echoed(&mut session, &server, b"a", 100).unwrap();
+        let mut out = Vec::new();
+        session.close(&mut out).unwrap();
+        assert!(!out.is_empty() && !session.ended());
+    }
+
+    #[test]
+    fn proxy_without_the_protocol_is_refused() {
+        for protocol in [&b"h2"[..], b""] {
+            let mut server = server(protocol);
+            if protocol.is_empty() {
+                Arc::make_mut(&mut server).alpn_protocols.clear();
+            }
+            let mut session = Session::new(&settings("protocol=h1")).unwrap();
+            assert!(echoed(&mut session, &server, b"a", 100).is_err(), "{protocol:?}");
+        }
+    }
+
+    #[test]
+    fn certificate_that_is_another_is_refused() {
+        let certificate = CertificateDer::from_pem_file(CERTIFICATE).unwrap();
+        let mut other = certificate.to_vec();
+        *other.last_mut().unwrap() ^= 1;
+        let name = ServerName::try_from("shop.example").unwrap();
+        for (expected, good) in [(certificate.clone(), true), (other.into(), false)] {
+            let pinned = Pinned { certificate: expected };
+            let found = pinned.verify_server_cert(&certificate, &[], &name, &[], UnixTime::now());
+            assert_eq!(found.is_ok(), good);
+        }
+    }
+}
