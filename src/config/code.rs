@@ -86,6 +86,7 @@ codes! {
     NamelessCertificate "nameless-certificate" "a certificate has no name that a client could ask for";
     DuplicateCertificate "duplicate-certificate" "two certificates of one kind have the same name";
     CertificateTime "certificate-time" "a certificate has expired or is not valid yet";
+    RedirectLoop "redirect-loop" "a redirect leads to where it came from";
     UnreachableRoute "unreachable-route" "another route takes every request of this one";
     UnusedUpstream "unused-upstream" "no route and no split leads to an upstream";
     UnusedSplit "unused-split" "no route leads to a split";

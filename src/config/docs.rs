@@ -51,6 +51,8 @@ fn kind(value: &Value, definitions: &Map<String, Value>) -> String {
     if let Some(alternatives) = value["anyOf"].as_array() {
         let words: Vec<_> =
             alternatives.iter().filter_map(|word| Some(format!("`{}`", word["const"].as_str()?))).collect();
+        let mapping = alternatives.iter().any(|one| one["$ref"] == "#/$defs/Redirect");
+        let words: Vec<_> = words.into_iter().chain(mapping.then(|| "mapping".to_owned())).collect();
         return if words.is_empty() { kind(&alternatives[0], definitions) } else { words.join(", ") };
     }
     match (value["pattern"].as_str(), &value["type"]) {

@@ -92,8 +92,12 @@ impl Reader<'_, '_, '_, '_> {
 impl<'n> Deserializer<'n> for Reader<'n, '_, '_, '_> {
     type Error = Failed;
 
-    fn deserialize_any<V: Visitor<'n>>(self, _: V) -> Result<V::Value, Failed> {
-        Err(self.wrong_type("another kind of value", None))
+    /// For what may be a word or a mapping: the visitor gets the word, or reads on by itself.
+    fn deserialize_any<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value, Failed> {
+        match &self.node.kind {
+            Kind::Scalar(scalar) => visitor.visit_str(&scalar.text),
+            _ => visitor.visit_newtype_struct(self),
+        }
     }
 
     fn deserialize_option<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value, Failed> {

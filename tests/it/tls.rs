@@ -5,6 +5,8 @@ mod clients;
 mod handshake;
 mod hostile;
 mod names;
+mod peers;
+mod redirect;
 mod renewal;
 
 use std::net::SocketAddr;

@@ -3,12 +3,14 @@
 use std::collections::{BTreeSet, HashSet};
 
 use http::HeaderName;
+use http::uri::Scheme;
 
 use super::super::diagnostic::{Code, Severity};
 use super::super::field::Field;
 use super::super::model::{Action, Config, Underscores};
 use super::super::raw::{self, Root};
 use super::super::report::Report;
+use super::super::span::Span;
 use super::begin;
 use crate::logic::route::shadowed;
 use crate::types::BindAddress;
@@ -18,6 +20,7 @@ pub(super) fn advise(report: &mut Report<'_>, root: &Root, config: &Config) {
     unused(report, root, config);
     unreachable(report, root, config);
     insecure(report, root, config);
+    looping(report, root, config);
     untrusted(report, root, config);
     announced(report, root, config);
     underscored(report, root, config);
@@ -82,6 +85,28 @@ fn insecure(report: &mut Report<'_>, root: &Root, config: &Config) {
             report
                 .add(Severity::Warning, Code::InsecureUpstream, tls.insecure_skip_verify.span, message)
                 .hint("name in `ca` the file of who issued the certificate, or of the certificate itself");
+        }
+    }
+}
+
+fn looping(report: &mut Report<'_>, root: &Root, config: &Config) {
+    for (route, field) in config.routes.iter().zip(root.routes.items()) {
+        let Action::Redirect(redirect) = &route.action else { continue };
+        let stays = redirect.host.is_none() && redirect.path.is_none() && redirect.prefix.is_none();
+        let of = &route.matches.listeners;
+        let secure = config.listeners.iter().enumerate().find(|(index, listener)| {
+            listener.tls.is_some() && of.as_ref().is_none_or(|of| of.contains(index))
+        });
+        let is_https = redirect.scheme == Some(Scheme::HTTPS);
+        if let (true, Some((index, listener))) = (stays && is_https, secure) {
+            let at = root.listeners.items().get(index).map_or(Span::NONE, |listener| begin(listener.span));
+            let message =
+                format!("a client of the listener `{}` is sent to where it is already", listener.name);
+            let span = field.get().map_or(field.span, |raw| raw.redirect.span);
+            report
+                .add(Severity::Warning, Code::RedirectLoop, span, message)
+                .related(at, "this one speaks TLS")
+                .hint("name the plain ones: `listeners: [...]`");
         }
     }
 }

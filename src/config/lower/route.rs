@@ -184,8 +184,8 @@ fn rewrite(cx: &mut Lower<'_, '_>, route: &raw::Route) -> Option<(Option<String>
     Some((prefix?, host?))
 }
 
-fn redirect(cx: &mut Lower<'_, '_>, field: &Field<raw::Redirect>, route: &raw::Route) -> Option<Redirect> {
-    let raw = field.get()?;
+fn redirect(cx: &mut Lower<'_, '_>, field: &Field<raw::RedirectTo>, route: &raw::Route) -> Option<Redirect> {
+    let raw = &field.get()?.0;
     let status = status(cx, &raw.status, |status| REDIRECTS.contains(&status), "301, 302, 303, 307 or 308");
     let host = optional(&raw.host, |host| cx.authority(host));
     let path = optional(&raw.path, |path| cx.sent_path(path));
@@ -203,7 +203,7 @@ fn redirect(cx: &mut Lower<'_, '_>, field: &Field<raw::Redirect>, route: &raw::R
         let keys = [("path", true), ("prefix", true)];
         cx.one_of("a redirect", field.span, &keys);
     }
-    let given = [raw.host.is_given(), raw.path.is_given(), raw.prefix.is_given(), raw.scheme.is_given()];
+    let given = [raw.host.is_given(), raw.path.is_given(), raw.prefix.is_given(), !raw.scheme.is_absent()];
     if !given.contains(&true) {
         cx.report
             .error(Code::MissingKey, begin(field.span), "the redirect leads to where it came from")

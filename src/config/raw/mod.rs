@@ -27,7 +27,7 @@ mod upstream;
 pub(super) use condition::Condition;
 pub(super) use listener::{Listener, ProxyHeader, Underscores};
 pub(super) use observe::{AccessLog, Admin, Telemetry};
-pub(super) use route::{HeaderChanges, Redirect, Respond, Route, Scheme};
+pub(super) use route::{HeaderChanges, RedirectTo, Respond, Route, Scheme};
 pub(super) use split::{Cache, Missing, OnUnavailable, Rule, Split, Variant};
 pub(super) use tls::{ClientAuth, ListenerTls, Pair, TlsVersion, UnknownName};
 pub(super) use upstream::{Announcement, Balance, Protocol, Upstream};

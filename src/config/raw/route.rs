@@ -1,7 +1,11 @@
 //! `routes`.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::super::field::{Field, Name, PathText, Period, SentPath, Size, Table, Text};
 use super::condition::Condition;
@@ -51,9 +55,9 @@ pub(in crate::config) struct Route {
     /// The upstream that the request goes to.
     #[serde(default)]
     pub(in crate::config) upstream: Field<Name>,
-    /// Where the client is sent.
+    /// Where the client is sent; `https` is `{ scheme: https, status: 308 }`.
     #[serde(default)]
-    pub(in crate::config) redirect: Field<Redirect>,
+    pub(in crate::config) redirect: Field<RedirectTo>,
     /// What the client is answered.
     #[serde(default)]
     pub(in crate::config) respond: Field<Respond>,
@@ -96,6 +100,58 @@ pub(in crate::config) struct Redirect {
     /// What replaces the part of the path that the route's path names.
     #[serde(default)]
     pub(in crate::config) prefix: Field<SentPath>,
+}
+
+/// A redirect, or the word `https`.
+#[derive(Debug, Clone, Serialize)]
+#[serde(transparent)]
+pub(in crate::config) struct RedirectTo(pub(in crate::config) Redirect);
+
+impl<'de> Deserialize<'de> for RedirectTo {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(RedirectVisitor)
+    }
+}
+
+struct RedirectVisitor;
+
+impl<'de> Visitor<'de> for RedirectVisitor {
+    type Value = RedirectTo;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("`https` or a mapping")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<Self::Value, E> {
+        if word != "https" {
+            return Err(E::custom("`redirect`: `https` or a mapping is expected"));
+        }
+        let (status, scheme) = (Field::preset(308), Field::preset(Scheme::Https));
+        Ok(RedirectTo(Redirect {
+            status,
+            scheme,
+            host: Field::absent(),
+            path: Field::absent(),
+            prefix: Field::absent(),
+        }))
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        Redirect::deserialize(deserializer).map(RedirectTo)
+    }
+}
+
+impl JsonSchema for RedirectTo {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "RedirectTo".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mapping = generator.subschema_for::<Redirect>();
+        json_schema!({ "anyOf": [{ "type": "string", "const": "https" }, mapping] })
+    }
 }
 
 /// The scheme of a redirect.
