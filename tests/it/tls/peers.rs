@@ -9,7 +9,8 @@ use crate::support::tls::{Authority, Wanted};
 /// Runs `program`; what is to be installed is said where it is missing.
 fn run(program: &str, arguments: &[&str]) -> (String, Output) {
     let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
-    let output = output.unwrap_or_else(|error| panic!("{program} is needed for this test: {error}"));
+    let output =
+        output.unwrap_or_else(|error| panic!("{program} does not run ({error}): `make peers` installs it"));
     let text =
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     (text, output)
@@ -57,7 +58,7 @@ async fn openssl_agrees_on_version_suite_and_name_and_resumes() {
         }
         let (text, output) = run("openssl", &arguments);
         assert_eq!(output.status.success(), agreed, "{version} {suite}: {text}");
-        assert_eq!(text.contains("Verification: OK"), agreed, "{version} {suite}: {text}");
+        assert_eq!(!text.contains("no peer certificate available"), agreed, "{version} {suite}: {text}");
     }
     // What openssl has kept of TLS 1.2 it can show again.
     let first = [
