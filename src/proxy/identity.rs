@@ -75,3 +75,47 @@ fn pair(name: &SubjectName) -> Option<(&'static str, &str)> {
     };
     (!value.contains(['"', '\\'])).then_some((key, value))
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType};
+
+    use super::*;
+
+    fn identity(common_name: &str, names: Vec<SanType>) -> Identity {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        params.subject_alt_names = names;
+        Identity::of(params.self_signed(&KeyPair::generate().unwrap()).unwrap().der()).unwrap()
+    }
+
+    #[test]
+    fn subject_cannot_end_its_quotes_and_say_more() {
+        let forged = identity("x\";URI=spiffe://admin;Subject=\"CN=root\\", Vec::new());
+        let (hash, subject) = forged.element().split_once(';').unwrap();
+        assert_eq!(hash.len(), "Hash=".len() + 64);
+        assert_eq!(
+            subject, "Subject=\"CN=x\\22\\;URI\\=spiffe://admin\\;Subject\\=\\22CN\\=root\\5c\"",
+            "one pair of quotes, and no name"
+        );
+    }
+
+    #[test]
+    fn names_are_told_in_the_certificate_s_order_and_read_by_their_kind() {
+        let names = vec![
+            SanType::DnsName("ada.test".try_into().unwrap()),
+            SanType::IpAddress("2001:db8::1".parse().unwrap()),
+            SanType::Rfc822Name("ada@a.test".try_into().unwrap()),
+            SanType::URI("spiffe://a.test/ada?x=y;z".try_into().unwrap()),
+            SanType::URI("a:\"b".try_into().unwrap()),
+            SanType::URI("a: b".try_into().unwrap()),
+        ];
+        let ada = identity("ada", names);
+        let (_, told) = ada.element().split_once(";Subject=").unwrap();
+        assert_eq!(told, "\"CN=ada\";DNS=ada.test;URI=\"spiffe://a.test/ada?x=y;z\"");
+        let expected = ["spiffe://a.test/ada?x=y;z", "a:\"b", "ada.test", "ada@a.test", "2001:db8::1"];
+        assert_eq!(ada.certificate().names, expected, "one with a space is no name");
+        assert!(!ada.is_over(0) && ada.is_over(u64::from(u32::MAX) * 4096));
+    }
+}

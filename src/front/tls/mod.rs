@@ -19,9 +19,12 @@ use rustls::server::{ClientHello, NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, SupportedProtocolVersion};
+use tracing::error;
 
 use crate::config::model;
 use crate::config::tls::{ListenerTls, TlsVersion, UnknownName};
+use crate::proxy::handle::seconds_now;
+use crate::wire::SubjectName;
 use names::Names;
 use tickets::Tickets;
 
@@ -84,6 +87,11 @@ impl Secure {
             TlsVersion::Tls13 => NEWEST_ONLY,
         };
         let ticketer = tickets.of(model.clients.as_ref());
+        let now = i64::try_from(seconds_now()).unwrap_or(i64::MAX);
+        for credentials in model.certificates.iter().filter(|one| !one.valid.contains(&now)) {
+            let names: Vec<_> = credentials.names.iter().map(SubjectName::text).collect();
+            error!(%listener, ?names, "the certificate has expired or is not valid yet, clients will not believe it");
+        }
         let mut configs = Vec::with_capacity(model.certificates.len());
         for credentials in &model.certificates {
             let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
