@@ -15,7 +15,9 @@ use tokio::time::Instant;
 use super::complete::complete;
 use super::connection::{Ended, PREFACE};
 use crate::net::{Alarm, Coding, Fill, Link, Transfer, TransferError, clock};
-use crate::proxy::{Downstream, Failure, Outbound, Request, Response, Tunnel, Worker, handle, respond};
+use crate::proxy::{
+    Downstream, Failure, Outbound, Request, Response, Staying, Tunnel, Worker, handle, respond,
+};
 use crate::upstream::{Caller, Inbound, Interim, Sink, Upgrade};
 use crate::wire::framing::write_plainly;
 use crate::wire::{HeadError, Known, Length, RequestHead};
@@ -342,7 +344,7 @@ impl Client<'_> {
         head.write(&mut out);
         out.extend_from_slice(b"\r\n");
         drop(head);
-        let body = if is_bodiless { None } else { Some(body) };
+        let body = if is_bodiless { None } else { Some(body.staying(self.worker, self.downstream)) };
         let sent = self.send(Transfer::new(out, coding, body)).await;
         let may_send = || !self.link.is_between() || self.link.ahead() > 0;
         match sent {
@@ -365,7 +367,7 @@ impl Client<'_> {
         }
     }
 
-    async fn send(&self, mut transfer: Transfer<Outbound>) -> Result<(), Broken> {
+    async fn send(&self, mut transfer: Transfer<Staying<'_>>) -> Result<(), Broken> {
         let limit = self.downstream.listener.idle_timeout;
         let (mut written, mut progress) = (0, None);
         poll_fn(|cx| {

@@ -156,11 +156,10 @@ async fn serve_stream(
     mut respond: SendResponse<Bytes>,
 ) {
     let is_head = request.method() == Method::HEAD;
-    let patience = downstream.listener.idle_timeout;
     let Some((request, wanted)) = taken(request) else {
         let failure = Failure::UpgradeUnsupported;
         worker.metrics.error(failure.code(), failure.blame());
-        return answer(&mut respond, respond::failure(failure), false, patience).await;
+        return answer(worker, downstream, respond, respond::failure(failure), false).await;
     };
     let caller =
         Caller { interim: Some(Interim::default()), client: downstream.client.clone(), ..Caller::default() };
@@ -191,24 +190,26 @@ async fn serve_stream(
                 tunnel.run(Inbound::http2(from_client, None), Sink::Http2(stream)).await;
             }
         }
-        _ => answer(&mut respond, response, is_head, patience).await,
+        _ => answer(worker, downstream, respond, response, is_head).await,
     }
 }
 
-/// Sends a response, whose body is given up where the client grants no room for it for longer than `patience`.
+/// Sends a response, whose body is given up where the client grants no room for it for longer than it may be idle.
 async fn answer(
-    respond: &mut SendResponse<Bytes>,
+    worker: &Worker,
+    downstream: &Downstream,
+    mut respond: SendResponse<Bytes>,
     response: proxy::Response,
     is_head: bool,
-    patience: Duration,
 ) {
-    let proxy::Response { mut head, mut body, .. } = response;
+    let proxy::Response { mut head, body, .. } = response;
     complete(&mut head, &body, is_head);
     let end = is_head || body.is_empty();
     match respond.send_response(given(&head), end) {
         Ok(stream) if !end => {
             // Why it broke off is in the request's record; the client is told by the reset.
-            let _ = send_body(&mut body, stream, Some(patience)).await;
+            let mut body = body.staying(worker, downstream);
+            let _ = send_body(&mut body, stream, Some(downstream.listener.idle_timeout)).await;
         }
         // The stream has been reset meanwhile.
         Ok(_) | Err(_) => {}

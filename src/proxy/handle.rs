@@ -46,7 +46,7 @@ pub async fn handle(worker: &Worker, downstream: &Downstream, request: Request, 
             record.status = head.status;
             if let Some(sink) = sink {
                 let is_websocket = upgrade.is_some_and(Upgrade::is_websocket);
-                let stay = phases.stay(&record, Kind::Tunnel);
+                let stay = Stay::of(worker, downstream, &record, Kind::Tunnel);
                 let idle = phases.downstream.listener.tunnel_timeout;
                 let tunnel = Tunnel { body, sink, lease, record, is_websocket, stay, idle };
                 let (body, tunnel) = (Outbound::full(Bytes::new()), Some(Box::new(tunnel)));
@@ -346,22 +346,6 @@ impl<'a> Phases<'a> {
         // The upstream's version is between it and us: the client is answered in its own.
         head.version = Version::HTTP_11;
         Ok(Answer::Upstream(Streaming { exchange, upload, deadline }))
-    }
-
-    /// How long what becomes of this request may live on.
-    fn stay(&self, record: &Record, kind: Kind) -> Stay {
-        let snapshot = &self.serving.snapshot;
-        let plan = record.route.and_then(|route| snapshot.routes.get(route)).map(|entry| &entry.plan);
-        let cohort = match (plan, record.variant) {
-            (Some(Plan::Split { split, .. }), Some(variant)) => split
-                .split
-                .variants
-                .get(variant)
-                .map(|variant| (split.split.name.clone(), variant.name.clone())),
-            _ => None,
-        };
-        let drained = Some(self.downstream.drained.clone());
-        Stay::new(&self.worker.stays, self.worker.current(), drained, cohort, snapshot.generation, kind)
     }
 
     async fn send(

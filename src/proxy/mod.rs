@@ -34,6 +34,6 @@ pub use failure::Failure;
 pub use handle::handle;
 pub use identity::Identity;
 pub use message::{Request, Response};
-pub use outbound::{Outbound, OutboundError};
+pub use outbound::{Outbound, OutboundError, Staying};
 pub use tunnel::Tunnel;
 pub use worker::{Downstream, Worker};

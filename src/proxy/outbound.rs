@@ -11,6 +11,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::attempt::client_failure;
 use super::headers::strip_trailers;
 use super::record::Record;
+use super::stay::{Kind, Stay};
+use super::worker::{Downstream, Worker};
 use super::{Failure, grpc};
 use crate::net::{Fill, Source};
 use crate::telemetry::Cause;
@@ -35,7 +37,6 @@ pub struct Stream {
     upload: Option<Rc<UploadState>>,
     record: Option<Box<Record>>,
     deadline: Option<Deadline>,
-    ending: Option<Ending>,
     /// Whether trailers can tell the client how it ended.
     tells: bool,
 }
@@ -54,20 +55,15 @@ impl Deadline {
     }
 }
 
-/// What may end a response before its time: a drain of its connection or its variant.
-pub struct Ending(Pin<Box<dyn Future<Output = Failure>>>);
-
-impl Ending {
-    /// When `signal` is there, the response is over, for the reason that it gives.
-    pub fn new(signal: impl Future<Output = Failure> + 'static) -> Self {
-        Self(Box::pin(signal))
-    }
-}
-
-impl std::fmt::Debug for Ending {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Ending(..)")
-    }
+/// A response body on its way that may have to go before its end: with its listener, the process, or its variant. A gRPC
+/// client is told so by trailers, for others it breaks off.
+#[derive(Debug)]
+pub struct Staying<'a> {
+    body: Outbound,
+    worker: &'a Worker,
+    downstream: &'a Downstream,
+    /// Made when it waits for the first time: most bodies never do.
+    stay: Option<Stay>,
 }
 
 /// A response body that broke off: the client's connection or stream is aborted, so that it cannot take a part for the
@@ -95,7 +91,7 @@ impl Outbound {
         // Where a length was promised, trailers cannot stand for the rest.
         let tells = record.grpc.is_some() && body.length().is_none();
         let (lease, record) = (Some(lease), Some(record));
-        let mut stream = Stream { body, lease, upload, record, deadline, ending: None, tells };
+        let mut stream = Stream { body, lease, upload, record, deadline, tells };
         if is_empty {
             stream.finish(None);
             return Self::Full(None);
@@ -103,12 +99,9 @@ impl Outbound {
         Self::Stream(Box::new(stream))
     }
 
-    /// Lets `ending` end the response before its time: for a gRPC client by trailers, for others by breaking it off. An
-    /// answer of our own is not worth it.
-    pub fn end_by(&mut self, ending: Ending) {
-        if let Self::Stream(stream) = self {
-            stream.ending = Some(ending);
-        }
+    /// The same, for as long as a response to `downstream` may live on.
+    pub fn staying<'a>(self, worker: &'a Worker, downstream: &'a Downstream) -> Staying<'a> {
+        Staying { body: self, worker, downstream, stay: None }
     }
 
     /// How many bytes it is, where that is known before.
@@ -162,12 +155,6 @@ impl Stream {
         {
             let failure = deadline.failure;
             return self.break_off(failure, Cause::Timeout);
-        }
-        if let Some(Ending(signal)) = &mut self.ending
-            && let Poll::Ready(failure) = signal.as_mut().poll(cx)
-        {
-            self.ending = None;
-            return self.end(failure);
         }
         // The request's body may still be on its way.
         if let Some(lease) = &mut self.lease {
@@ -263,53 +250,34 @@ impl Source for Outbound {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::cell::Cell;
-    use std::future::poll_fn;
+impl Source for Staying<'_> {
+    type Error = OutboundError;
 
-    use futures_util::FutureExt;
-
-    use super::*;
-    use crate::wire::Known;
-
-    /// A body of the upstream's that stands still, for a client that is one of gRPC or is not.
-    fn standing_still(tells: bool) -> (Outbound, Rc<Cell<bool>>) {
-        let stream = Stream {
-            body: Inbound::Empty,
-            lease: None,
-            upload: None,
-            record: None,
-            deadline: None,
-            ending: None,
-            tells,
-        };
-        let mut outbound = Outbound::Stream(Box::new(stream));
-        let is_wanted = Rc::new(Cell::new(false));
-        let signal = Rc::clone(&is_wanted);
-        let signal =
-            poll_fn(move |_| if signal.get() { Poll::Ready(Failure::Drained) } else { Poll::Pending });
-        outbound.end_by(Ending::new(signal));
-        (outbound, is_wanted)
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<Fill, OutboundError>> {
+        let polled = self.body.poll_fill(cx);
+        if polled.is_pending()
+            && let Outbound::Stream(stream) = &mut self.body
+            && let Some(record) = &stream.record
+        {
+            let stay = self
+                .stay
+                .get_or_insert_with(|| Stay::of(self.worker, self.downstream, record, Kind::Response));
+            if stay.poll_over(cx).is_ready() {
+                return stream.end(Failure::Drained);
+            }
+        }
+        polled
     }
 
-    fn next(outbound: &mut Outbound) -> Option<Result<Fill, OutboundError>> {
-        poll_fn(|cx| outbound.poll_fill(cx)).now_or_never()
+    fn with_data<R>(&self, look: impl FnOnce(&[u8]) -> R) -> R {
+        self.body.with_data(look)
     }
 
-    #[test]
-    fn drain_ends_a_stream_of_grpc_by_trailers_and_any_other_by_breaking_it_off() {
-        let (mut outbound, is_wanted) = standing_still(true);
-        assert!(matches!(next(&mut outbound), Some(Ok(Fill::End(None)))), "not before it is wanted");
-        is_wanted.set(true);
-        let Some(Ok(Fill::End(Some(trailers)))) = next(&mut outbound) else { panic!("no trailers") };
-        assert_eq!(Status::of(&trailers), Status::Unavailable);
-        assert_eq!(trailers.get(Known::XWeirError), Some(&b"drained"[..]));
-        let (mut outbound, is_wanted) = standing_still(false);
-        is_wanted.set(true);
-        assert!(matches!(next(&mut outbound), Some(Err(OutboundError(Failure::Drained)))));
-        let mut full = Outbound::full(Bytes::from("ours"));
-        full.end_by(Ending::new(std::future::ready(Failure::Drained)));
-        assert!(matches!(next(&mut full), Some(Ok(Fill::Data))), "an answer of our own is whole already");
+    fn consume(&mut self, count: usize) {
+        self.body.consume(count);
+    }
+
+    fn take(&mut self) -> Bytes {
+        self.body.take()
     }
 }

@@ -13,8 +13,9 @@ use super::worker::Serving;
 use super::{Failure, grpc};
 use crate::logic::split::{Assignment, Reason};
 use crate::net::clock;
-use crate::state::RoutingHeaders;
+use crate::state::{Plan, RoutingHeaders};
 use crate::telemetry::{self, Blame, Cause, Outcome, TargetId};
+use crate::types::{SplitName, VariantName};
 use crate::upstream::UploadState;
 use crate::upstream::local::Endpoint;
 use crate::wire::grpc::Status;
@@ -129,6 +130,15 @@ impl Record {
         &self.serving
     }
 
+    /// The split and the variant that serve the request, where it has some.
+    pub fn cohort(&self) -> Option<(&SplitName, &VariantName)> {
+        let Plan::Split { split, .. } = &self.serving.snapshot.routes.get(self.route?)?.plan else {
+            return None;
+        };
+        let pure = &split.split;
+        Some((&pure.name, &pure.variants.get(self.variant?)?.name))
+    }
+
     /// When the request began.
     pub fn started(&self) -> Instant {
         self.started
@@ -205,13 +215,13 @@ impl Record {
         let (Some(log), Some(noted)) = (&self.serving.snapshot.access_log, &self.noted) else { return };
         let route = self.route.and_then(|route| self.serving.snapshot.routes.get(route));
         let split = route.and_then(|route| match &route.plan {
-            crate::state::Plan::Split { split, arms, .. } => Some((&split.split, arms)),
+            Plan::Split { split, arms, .. } => Some((&split.split, arms)),
             _ => None,
         });
         let variant = self.variant;
         let arm = route.and_then(|route| match (&route.plan, variant) {
-            (crate::state::Plan::Split { arms, .. }, Some(variant)) => arms.get(variant),
-            (crate::state::Plan::Upstream(arm), _) => Some(arm),
+            (Plan::Split { arms, .. }, Some(variant)) => arms.get(variant),
+            (Plan::Upstream(arm), _) => Some(arm),
             _ => None,
         });
         let upstream = arm.and_then(|arm| self.serving.snapshot.upstreams.get(arm.upstream));

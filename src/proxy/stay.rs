@@ -14,6 +14,8 @@ use std::time::Duration;
 use slab::Slab;
 use tokio::time::Instant;
 
+use super::record::Record;
+use super::worker::{Downstream, Worker};
 use crate::net::drain::{Drained, Window};
 use crate::state::Current;
 use crate::types::{Generation, SplitName, VariantName};
@@ -47,7 +49,7 @@ pub struct Stay {
     stays: Rc<Stays>,
     place: usize,
     current: Arc<Current>,
-    drained: Option<Drained>,
+    drained: Drained,
     cohort: Option<(SplitName, VariantName)>,
     since: Generation,
     kind: Kind,
@@ -77,18 +79,18 @@ impl Stays {
 }
 
 impl Stay {
-    /// One that stays until `drained` or `current` say otherwise; it came with the snapshot `since`.
-    pub fn new(
-        stays: &Rc<Stays>,
-        current: &Arc<Current>,
-        drained: Option<Drained>,
-        cohort: Option<(SplitName, VariantName)>,
-        since: Generation,
-        kind: Kind,
-    ) -> Self {
-        let place = stays.wakers.borrow_mut().insert(None);
-        let (stays, current) = (Rc::clone(stays), Arc::clone(current));
-        Self { stays, place, current, drained, cohort, since, kind, lot: fastrand::u32(..256) }
+    /// What the request of `record`, which came from `downstream`, has led to.
+    pub fn of(worker: &Worker, downstream: &Downstream, record: &Record, kind: Kind) -> Self {
+        Self {
+            place: worker.stays.wakers.borrow_mut().insert(None),
+            stays: Rc::clone(&worker.stays),
+            current: Arc::clone(worker.current()),
+            drained: downstream.drained.clone(),
+            cohort: record.cohort().map(|(split, variant)| (split.clone(), variant.clone())),
+            since: record.serving().snapshot.generation,
+            kind,
+            lot: fastrand::u32(..256),
+        }
     }
 
     /// Ready when it has to go.
@@ -102,8 +104,10 @@ impl Stay {
             return Poll::Pending;
         }
         let now = Instant::now();
-        let drains = self.drained.as_ref().and_then(Drained::window);
-        let is_over = [drains, self.leaves()].into_iter().flatten().any(|window| self.moment(window) <= now);
+        let is_over = [self.drained.window(), self.leaves()]
+            .into_iter()
+            .flatten()
+            .any(|window| self.moment(window) <= now);
         if is_over { Poll::Ready(()) } else { Poll::Pending }
     }
 

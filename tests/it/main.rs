@@ -18,6 +18,7 @@ mod addresses;
 mod bodies;
 mod cli;
 mod demo;
+mod drain;
 mod failures;
 mod fast;
 mod forwarding;
