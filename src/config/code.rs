@@ -85,6 +85,11 @@ codes! {
     KeyMismatch "key-mismatch" "a key does not belong to its certificate";
     NamelessCertificate "nameless-certificate" "a certificate has no name that a client could ask for";
     DuplicateCertificate "duplicate-certificate" "two certificates of one kind have the same name";
+    TermsNotAgreed "terms-not-agreed" "the terms of an authority are not agreed to";
+    InvalidUrl "invalid-url" "a URL cannot be used here";
+    InvalidEmail "invalid-email" "an e-mail address cannot be used";
+    NoStateDir "no-state-dir" "something must be kept, and `state_dir` does not say where";
+    NoChallengeListener "no-challenge-listener" "no listener can answer the authority";
     CertificateTime "certificate-time" "a certificate has expired or is not valid yet";
     RedirectLoop "redirect-loop" "a redirect leads to where it came from";
     UnreachableRoute "unreachable-route" "another route takes every request of this one";

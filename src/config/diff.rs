@@ -29,6 +29,8 @@ pub struct Changes {
     pub workers: bool,
     /// `shutdown_timeout`.
     pub shutdown_timeout: bool,
+    /// `state_dir`.
+    pub state_dir: bool,
     /// `telemetry`.
     pub telemetry: bool,
     /// `admin`.
@@ -81,6 +83,7 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
     let Config {
         workers,
         shutdown_timeout,
+        state_dir,
         listeners,
         telemetry,
         admin,
@@ -121,6 +124,7 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
         route_order: kept(&before, &after) != kept(&after, &before),
         workers: *workers != new.workers,
         shutdown_timeout: *shutdown_timeout != new.shutdown_timeout,
+        state_dir: *state_dir != new.state_dir,
         telemetry: *telemetry != new.telemetry,
         admin: *admin != new.admin,
         access_log: *access_log != new.access_log,
@@ -153,6 +157,7 @@ impl fmt::Display for Changes {
             ("route order", self.route_order),
             ("workers", self.workers),
             ("shutdown_timeout", self.shutdown_timeout),
+            ("state_dir", self.state_dir),
             ("telemetry", self.telemetry),
             ("admin", self.admin),
             ("access_log", self.access_log),

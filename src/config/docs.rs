@@ -16,6 +16,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("`listeners[].timeouts`", "ListenerTimeouts"),
     ("`listeners[].tls`", "ListenerTls"),
     ("`listeners[].tls.certificates[]`", "Certificate"),
+    ("`listeners[].tls.acme`", "Acme"),
     ("`telemetry`", "Telemetry"),
     ("`admin`", "Admin"),
     ("`access_log`", "AccessLog"),

@@ -6,6 +6,7 @@
 //! `lower` (raw to valid) → [`model`]. What is wrong goes into a `report` as a [`diagnostic`] with a code of the one list
 //! in `code`. [`diff()`] says what changed between two configurations. Nothing here changes a running proxy.
 
+pub mod acme;
 mod code;
 pub mod diagnostic;
 pub mod diff;

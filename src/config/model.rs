@@ -24,6 +24,8 @@ pub struct Config {
     pub workers: usize,
     /// How long a shutdown waits for requests in flight.
     pub shutdown_timeout: Duration,
+    /// The folder of what the proxy keeps for itself; always there where a listener has `acme`.
+    pub state_dir: Option<PathBuf>,
     /// Where requests come in; at least one.
     pub listeners: Vec<Arc<Listener>>,
     /// Where scrapers and probes ask.

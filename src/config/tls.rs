@@ -10,6 +10,7 @@ use rustls::RootCertStore;
 use rustls::sign::CertifiedKey;
 use sha2::{Digest as _, Sha256};
 
+use super::acme::Acme;
 use crate::wire::SubjectName;
 
 /// A digest of files' content: SHA-256.
@@ -30,6 +31,14 @@ impl Digest {
     /// Its bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.0
+    }
+}
+
+impl Digest {
+    /// Its first 8 bytes in hexadecimal digits: for names of files.
+    pub fn short(&self) -> String {
+        let number = self.0.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+        format!("{number:016x}")
     }
 }
 
@@ -91,8 +100,11 @@ impl fmt::Debug for Credentials {
 /// TLS on a listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenerTls {
-    /// The certificates; at least one. Each has a name, and no two of one kind of key have one in common.
+    /// The certificates; at least one where there is no `acme`. Each has a name, and no two of one kind of key have one
+    /// in common.
     pub certificates: Vec<Credentials>,
+    /// A certificate that is got by ACME; it comes after the others, and has no name of theirs.
+    pub acme: Option<Arc<Acme>>,
     /// What becomes of a client that asks for a name which no certificate has, or for none.
     pub unknown_name: UnknownName,
     /// The oldest version.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::super::acme::Acme;
 use super::super::diagnostic::Code;
 use super::super::field::Field;
 use super::super::raw;
@@ -20,10 +21,15 @@ impl Lower<'_, '_> {
         let Some(raw) = field.get() else {
             return field.is_absent().then_some(None);
         };
-        let certificates = self.listener_certificates(field, &raw.certificates);
+        let acme = self.acme(&raw.acme);
+        let certificates = self.listener_certificates(field, raw);
+        if let (Some(Some(acme)), Some(certificates)) = (&acme, &certificates) {
+            self.acme_apart(&raw.acme, acme, certificates);
+        }
         let clients = self.clients(raw);
         Some(Some(Arc::new(ListenerTls {
             certificates: certificates?,
+            acme: acme?,
             unknown_name: match raw.unknown_name.get()? {
                 raw::UnknownName::First => UnknownName::First,
                 raw::UnknownName::Refuse => UnknownName::Refuse,
@@ -39,8 +45,12 @@ impl Lower<'_, '_> {
     fn listener_certificates(
         &mut self,
         owner: &Field<raw::ListenerTls>,
-        list: &Field<Vec<Field<raw::Pair>>>,
+        raw: &raw::ListenerTls,
     ) -> Option<Vec<Credentials>> {
+        let list = &raw.certificates;
+        if list.is_absent() && !raw.acme.is_absent() {
+            return Some(Vec::new());
+        }
         let items = self.require(list, owner.span, "certificates")?;
         if self.empty_list(list, "TLS needs a certificate") {
             return None;
@@ -93,6 +103,24 @@ impl Lower<'_, '_> {
                     .hint("of two with one name, one may have an ECDSA key and one an RSA key");
             }
             seen.push((names, *span, credentials));
+        }
+    }
+
+    /// Reports a name that a certificate from files has too, with the kind of key that those got by ACME have.
+    fn acme_apart(&mut self, field: &Field<raw::Acme>, acme: &Acme, certificates: &[Credentials]) {
+        let mut known = certificates
+            .iter()
+            .filter(|credentials| credentials.certified.key.algorithm() == rustls::SignatureAlgorithm::ECDSA);
+        let is_ours = |name: &SubjectName| matches!(name, SubjectName::Dns(name) if acme.domains.iter().any(|own| own.eq_ignore_ascii_case(name)));
+        if let Some(name) = known.find_map(|credentials| credentials.names.iter().find(|name| is_ours(name)))
+        {
+            let message = format!(
+                "a certificate in `certificates` has the name `{}` and the same kind of key",
+                name.text().escape_debug()
+            );
+            self.report
+                .error(Code::DuplicateCertificate, field.span, message)
+                .hint("take one of the two away; what is got by ACME has an ECDSA key");
         }
     }
 

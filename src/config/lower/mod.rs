@@ -1,10 +1,11 @@
 //! Raw to valid: what the values mean, alone and together. Every error is reported, none hides another.
 //!
 //! Reading order: [`Lower`] (what all share), [`value`] (one value at a time), [`header`], [`condition`], [`tls`]
-//! (certificates and keys), then the sections: [`listener`] and [`listener_tls`], [`admin`], [`upstream`] and
+//! (certificates and keys), then the sections: [`listener`], [`listener_tls`] and [`acme`], [`admin`], [`upstream`] and
 //! [`upstream_tls`], [`split`], [`route`]; last [`advice`], what is allowed but odd.
 //! A function that returns `None` has reported why.
 
+mod acme;
 mod admin;
 mod advice;
 mod condition;
@@ -40,7 +41,9 @@ pub(super) fn lower(report: &mut Report<'_>, files: &mut Files, root: &Root) -> 
     let workers =
         cx.range(&root.workers, "`workers`", 1, 1024).and_then(|workers| usize::try_from(workers).ok());
     let shutdown_timeout = cx.period(&root.shutdown_timeout);
+    let state_dir = acme::state_dir(&mut cx, root);
     let listeners = listener::listeners(&mut cx, root);
+    acme::needs(&mut cx, root, &listeners);
     let telemetry = admin::telemetry(&mut cx, &root.telemetry);
     let admin = admin::admin(&mut cx, &root.admin);
     let access_log = admin::access_log(&mut cx, &root.access_log);
@@ -54,6 +57,7 @@ pub(super) fn lower(report: &mut Report<'_>, files: &mut Files, root: &Root) -> 
     let config = Config {
         workers: workers?,
         shutdown_timeout: shutdown_timeout?,
+        state_dir,
         listeners: listeners.into_iter().flatten().map(Arc::new).collect(),
         telemetry,
         admin,

@@ -8,7 +8,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::field::{Field, Period, Table};
+use super::field::{Field, Period, Table, Text};
 
 macro_rules! presets {
     ($($name:ident: $type:ty = $value:expr;)*) => {
@@ -16,6 +16,7 @@ macro_rules! presets {
     };
 }
 
+mod acme;
 mod condition;
 mod listener;
 mod observe;
@@ -24,6 +25,7 @@ mod split;
 mod tls;
 mod upstream;
 
+pub(super) use acme::{Acme, AcmeChallenge};
 pub(super) use condition::Condition;
 pub(super) use listener::{Listener, ProxyHeader, Underscores};
 pub(super) use observe::{AccessLog, Admin, Telemetry};
@@ -61,6 +63,10 @@ pub(super) struct Root {
     /// How long a shutdown waits for requests in flight.
     #[serde(default = "s_30")]
     pub(super) shutdown_timeout: Field<Period>,
+    /// The folder of what the proxy keeps for itself, such as certificates that it has got by ACME. It is made where
+    /// there is none, and whoever can read it has their keys.
+    #[serde(default)]
+    pub(super) state_dir: Field<Text>,
     /// Where requests come in; at least one in all files together.
     #[serde(default = "empty::<Field<Listener>>")]
     pub(super) listeners: Field<Vec<Field<Listener>>>,

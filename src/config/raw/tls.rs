@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::field::{Field, Text};
+use super::Acme;
 
 presets! {
     tls_1_2: TlsVersion = TlsVersion::Tls12;
@@ -14,9 +15,13 @@ presets! {
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct ListenerTls {
-    /// The certificates. A client gets the one that has the name it asks for.
+    /// The certificates. A client gets the one that has the name it asks for. Needed where there is no `acme`.
+    #[serde(default)]
     #[schemars(length(min = 1))]
     pub(in crate::config) certificates: Field<Vec<Field<Pair>>>,
+    /// A certificate that an authority issues by ACME and that is renewed in time. Off by default.
+    #[serde(default)]
+    pub(in crate::config) acme: Field<Acme>,
     /// What becomes of a client that asks for a name which no certificate has, or for none.
     #[serde(default = "first")]
     pub(in crate::config) unknown_name: Field<UnknownName>,
