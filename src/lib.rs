@@ -28,6 +28,8 @@ pub mod telemetry;
 pub mod net;
 pub mod upstream;
 
+pub mod acme;
+
 pub mod state;
 
 pub mod front;

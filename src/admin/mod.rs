@@ -3,6 +3,7 @@
 //! Nothing here changes what serves. The admin address checks `Host`, so that a web page cannot reach it by a name of
 //! its own (DNS rebinding), and answers no cross-origin request.
 
+mod certificates;
 mod page;
 pub mod server;
 

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use super::Ask;
+use super::certificates::{Certificate, certificates};
 use crate::state::status::ReloadError;
 
 #[derive(Serialize)]
@@ -19,6 +20,7 @@ struct StatusPage {
     ready: bool,
     last_reload: LastReload,
     listeners: Vec<Listener>,
+    certificates: Vec<Certificate>,
     upstreams: Vec<Upstream>,
     splits: Vec<Split>,
 }
@@ -120,6 +122,7 @@ pub(super) fn status(ask: &Ask) -> Vec<u8> {
             .iter()
             .map(|listener| Listener { name: listener.name.to_string(), bind: listener.bind.to_string() })
             .collect(),
+        certificates: certificates(&snapshot, &ask.shelf),
         upstreams: snapshot.upstreams.iter().map(|upstream| endpoints(upstream)).collect(),
         splits: splits.collect(),
     };

@@ -17,7 +17,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, UnixListener};
 use tracing::warn;
 
-use super::page;
+use super::{certificates, page};
+use crate::acme::Shelf;
 use crate::front::Socket;
 use crate::net::{self, Drained, Io};
 use crate::state::{Current, Status};
@@ -54,6 +55,8 @@ pub struct Ask {
     pub file: String,
     /// When the process began to serve.
     pub started: SystemTime,
+    /// The certificates got by ACME.
+    pub shelf: Arc<Shelf>,
 }
 
 /// Serves `pages` on `socket` until it drains.
@@ -139,10 +142,13 @@ fn answer(request: &Request<Incoming>, by_network: bool, pages: Pages, ask: &Ask
         return response;
     }
     match path {
-        "/metrics" => match ask.metrics.encode() {
-            Ok(encoded) => body(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", encoded),
-            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),
-        },
+        "/metrics" => {
+            ask.metrics.set_expiries(certificates::expiries(&ask.current.load(), &ask.shelf));
+            match ask.metrics.encode() {
+                Ok(encoded) => body(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", encoded),
+                Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),
+            }
+        }
         "/healthz" => text(StatusCode::OK, "ok\n"),
         "/readyz" if ask.ready.load(Ordering::Relaxed) => text(StatusCode::OK, "ready\n"),
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),

@@ -7,11 +7,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::spawn;
+use crate::acme;
 use crate::admin::{self, Ask, Pages};
 use crate::config::{Config, model};
 use crate::front::handover::{Inherited, Kind, Place, Wanted, deal};
@@ -66,6 +67,8 @@ pub(super) struct Fronts {
     ask: Arc<Ask>,
     inherited: Inherited,
     tickets: Tickets,
+    /// Tells the keeper which certificates are wanted.
+    certificates: watch::Sender<acme::Wanted>,
 }
 
 /// Sockets that are bound and do not serve yet.
@@ -75,6 +78,7 @@ pub(super) struct Prepared {
     secure: Vec<Option<Arc<Secure>>>,
     fronts: Vec<(Arc<model::Listener>, Ready)>,
     pages: Vec<(Pages, BindAddress, Ready)>,
+    certificates: acme::Wanted,
 }
 
 /// A place and its sockets twice: to serve on, and to pass on.
@@ -91,8 +95,9 @@ impl Fronts {
         ask: Arc<Ask>,
         inherited: Inherited,
         tickets: Tickets,
+        certificates: watch::Sender<acme::Wanted>,
     ) -> Self {
-        Self { bound, ask, inherited, tickets }
+        Self { bound, ask, inherited, tickets, certificates }
     }
 }
 
@@ -101,10 +106,12 @@ impl Sockets for Fronts {
 
     fn prepare(&mut self, config: &Config) -> Result<Prepared, String> {
         let bound = lock(&self.bound);
+        let stands = &self.ask.shelf;
+        let certificates = acme::Wanted::of(config, stands).map_err(|error| error.to_string())?;
         let paired = pair(&bound.fronts, config);
         let secure = config.listeners.iter().zip(&paired).map(|(listener, front)| {
             let serving = front.and_then(|index| bound.fronts[index].secure.as_ref());
-            Secure::of(listener, serving, &self.tickets).map_err(|error| error.to_string())
+            Secure::of(listener, serving, &self.tickets, stands).map_err(|error| error.to_string())
         });
         let secure = secure.collect::<Result<_, _>>()?;
         let listeners = config.listeners.iter().zip(paired);
@@ -137,10 +144,17 @@ impl Sockets for Fronts {
         let mut places = places.into_iter();
         let fronts = listeners.into_iter().cloned().zip(places.by_ref()).collect();
         let pages = pages.into_iter().zip(places).map(|((pages, bind), ready)| (pages, bind.clone(), ready));
-        Ok(Prepared { secure, fronts, pages: pages.collect() })
+        Ok(Prepared { secure, fronts, pages: pages.collect(), certificates })
     }
 
     fn commit(&mut self, prepared: Prepared, config: &Arc<Config>) {
+        self.ask.shelf.retain(&prepared.certificates.ids());
+        // An order that is under way goes on where nothing changed for it.
+        self.certificates.send_if_modified(|wanted| {
+            let is_other = *wanted != prepared.certificates;
+            *wanted = prepared.certificates;
+            is_other
+        });
         let mut bound = lock(&self.bound);
         let Bound { workers, fronts, pages, leaving, leftover } = &mut *bound;
         let paired = pair(fronts, config);

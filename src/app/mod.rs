@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 use upgrade::{Launch, Successor, UpgradeError};
 
+use crate::acme::{Client, Keeper, Shelf, Wanted};
 use crate::admin::{Ask, Pages};
 use crate::config::watch::{Options as WatchOptions, Watcher};
 use crate::front::Tickets;
@@ -86,6 +87,9 @@ impl App {
         let mut watcher = Watcher::start(vec![path.clone()], ahead, WatchOptions::default())
             .map_err(|error| StartError::Socket(format!("the configuration cannot be watched: {error}")))?;
         let mut threads = Vec::new();
+        let shelf = Arc::<Shelf>::default();
+        let (wanted, wants) = watch::channel(Wanted::default());
+        let keeper = Keeper::new(Client, Arc::clone(&shelf), Arc::clone(&metrics));
         let (writer, read) = {
             let (bound, metrics, ready) = (Arc::clone(&bound), Arc::clone(&metrics), Arc::clone(&ready));
             let (started, file) = (&mut threads, path.display().to_string());
@@ -93,14 +97,15 @@ impl App {
             Writer::start(path, metrics, move |current, status, config| {
                 for number in 0..config.workers {
                     let (sender, commands) = mpsc::unbounded_channel();
-                    started.push(worker::start(number, Arc::clone(current), Arc::clone(&parts), commands)?);
+                    let (current, shelf) = (Arc::clone(current), Arc::clone(&shelf));
+                    started.push(worker::start(number, current, shelf, Arc::clone(&parts), commands)?);
                     lock(&bound).workers.push(sender);
                 }
                 let (current, status) = (Arc::clone(current), Arc::clone(status));
-                let ask =
-                    Arc::new(Ask { metrics: parts, current, status, ready, file, started: wall_clock() });
+                let started = wall_clock();
+                let ask = Arc::new(Ask { metrics: parts, current, status, ready, file, started, shelf });
                 let tickets = Tickets::new().map_err(|error| format!("TLS cannot be served: {error}"))?;
-                Ok(Fronts::new(bound, ask, inherited, tickets))
+                Ok(Fronts::new(bound, ask, inherited, tickets, wanted))
             })
             .await?
         };
@@ -109,6 +114,7 @@ impl App {
         let (changes, queue) = mpsc::channel(QUEUE);
         let (announce, rewatch) = watch::channel(read);
         spawn(writer.run(queue, announce));
+        spawn(keeper.run(wants));
         spawn(follow(watcher, changes.downgrade(), rewatch, service));
         ready.store(true, Ordering::Relaxed);
         Ok(Self { changes, current, status, metrics, ready, bound, threads, service })

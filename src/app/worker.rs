@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle};
 use tokio::runtime::LocalOptions;
 use tokio::sync::mpsc;
 
+use crate::acme::Shelf;
 use crate::front::{Acceptor, Command};
 use crate::net::clock;
 use crate::proxy::Worker;
@@ -20,6 +21,7 @@ use crate::telemetry::Metrics;
 pub(super) fn start(
     number: usize,
     current: Arc<Current>,
+    shelf: Arc<Shelf>,
     metrics: Arc<Metrics>,
     commands: mpsc::UnboundedReceiver<Command>,
 ) -> Result<JoinHandle<()>, String> {
@@ -43,7 +45,7 @@ pub(super) fn start(
             };
             let _ = made.send(Ok(()));
             runtime.block_on(async {
-                let worker = Rc::new(Worker::new(current, Rc::new(metrics.worker())));
+                let worker = Rc::new(Worker::new(current, shelf, Rc::new(metrics.worker())));
                 Acceptor::new(worker).run(commands).await;
             });
         })

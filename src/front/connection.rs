@@ -16,6 +16,7 @@ use tracing::debug;
 
 use super::tls::{H2, handshake};
 use super::{Secure, http1, http2, proxy_header};
+use crate::acme;
 use crate::net::{Buffer, Io, Link};
 use crate::proxy::handle::seconds_now;
 use crate::proxy::{Downstream, Identity, Worker};
@@ -93,6 +94,10 @@ async fn secured(
             return None;
         }
     };
+    if tls.speaks(acme::ALPN) {
+        // An authority that made sure of a name: it has seen what it wanted (RFC 8737 §3).
+        return None;
+    }
     match tls.peer_certificate().map(|certificate| Identity::of(&certificate)) {
         Some(Ok(identity)) if identity.is_over(seconds_now()) => {
             // One that resumes was verified when it was here first.

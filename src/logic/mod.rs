@@ -6,5 +6,6 @@
 
 pub mod balance;
 pub mod condition;
+pub mod renewal;
 pub mod route;
 pub mod split;

@@ -18,7 +18,7 @@ use super::record::{Noted, Record};
 use super::stay::{Kind, Stay};
 use super::view::View;
 use super::worker::{Downstream, Serving, Worker, secret_bits};
-use super::{Failure, Outbound, Request, Response, Tunnel, grpc, respond, underscores};
+use super::{Failure, Outbound, Request, Response, Tunnel, challenge, grpc, respond, underscores};
 use crate::config::model::{Action, Listener, Route, SplitConfig};
 use crate::logic::route::{Lookup, PathPattern};
 use crate::logic::split::{Assignment, Draw, OnUnavailable, Reason, Refusal, assign};
@@ -162,6 +162,11 @@ impl<'a> Phases<'a> {
         if is_dubious {
             self.worker.metrics.malformed(self.downstream.id);
             return Err(Failure::MalformedBody);
+        }
+        if !self.downstream.secure
+            && let Some(page) = challenge::page(head, self.worker.shelf())
+        {
+            return Ok(Step::Answer(page, None));
         }
         let authority = authority?;
 

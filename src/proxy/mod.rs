@@ -5,12 +5,14 @@
 //! out), [`mod@handle`] (the phases), [`authority`] and [`view`] (the request as pure logic sees it), [`identify`] (what
 //! counts of it), [`underscores`] (header names that may pass for others), [`headers`], [`host`] (the host that the upstream is told), [`attempt`], [`cohort`] (what a response of a split tells),
 //! [`outbound`] (the response body on its way), [`record`] (what is counted and logged when it ends), [`failure`] (what
-//! goes wrong, who is to blame), [`respond`] (answers of our own) and [`grpc`] (the same in the words of gRPC); [`tunnel`]
-//! (what is no longer HTTP) and [`stay`] (how long what lives on may do so). How bytes come in and go out is `front`'s and
+//! goes wrong, who is to blame), [`respond`] (answers of our own), `challenge` (those to an authority that makes sure of a
+//! name) and [`grpc`] (answers of our own in the words of gRPC); [`tunnel`] (what is no longer HTTP) and [`stay`] (how long
+//! what lives on may do so). How bytes come in and go out is `front`'s and
 //! `upstream`'s.
 
 pub mod attempt;
 pub mod authority;
+mod challenge;
 pub mod cohort;
 pub mod failure;
 pub mod grpc;

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::identity::Identity;
 use super::peer::Peer;
 use super::stay::Stays;
+use crate::acme::Shelf;
 use crate::config::model;
 use crate::net::drain::Drained;
 use crate::state::{Current, Snapshot};
@@ -21,6 +22,7 @@ use crate::upstream::{Client, Local, Upstream};
 #[derive(Debug)]
 pub struct Worker {
     current: Arc<Current>,
+    shelf: Arc<Shelf>,
     /// The worker's metric cells.
     pub metrics: Rc<telemetry::Worker>,
     view: RefCell<Rc<Serving>>,
@@ -58,8 +60,8 @@ pub struct Downstream {
 }
 
 impl Worker {
-    /// A worker that serves what `current` holds.
-    pub fn new(current: Arc<Current>, metrics: Rc<telemetry::Worker>) -> Self {
+    /// A worker that serves what `current` holds, and certificates got by ACME that stand on `shelf`.
+    pub fn new(current: Arc<Current>, shelf: Arc<Shelf>, metrics: Rc<telemetry::Worker>) -> Self {
         let snapshot = current.load();
         let upstreams = snapshot
             .upstreams
@@ -68,12 +70,17 @@ impl Worker {
             .collect();
         let view = RefCell::new(Rc::new(Serving { snapshot, upstreams }));
         let random = RefCell::new(fastrand::Rng::new());
-        Self { current, metrics, view, random, stays: Rc::default() }
+        Self { current, shelf, metrics, view, random, stays: Rc::default() }
     }
 
     /// Where what serves stands.
     pub fn current(&self) -> &Arc<Current> {
         &self.current
+    }
+
+    /// Where certificates got by ACME stand.
+    pub fn shelf(&self) -> &Arc<Shelf> {
+        &self.shelf
     }
 
     /// What serves now. A request takes it once.

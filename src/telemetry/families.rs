@@ -109,6 +109,10 @@ families! {
     DownstreamMalformed = Counter "weir_downstream_malformed_total" [listener];
     /// Connections from clients that were closed for what they are or did, by cause.
     DownstreamRefused = Counter "weir_downstream_refused_total" [listener cause];
+    /// When the certificate of a listener ends, in seconds since the Unix epoch, by the first of its names.
+    CertificateExpiry = Gauge "weir_tls_certificate_expiry_timestamp_seconds" [listener name];
+    /// Certificates that were asked for by ACME, the first ones included, by result.
+    AcmeRenewals = Counter "weir_acme_renewals_total" [result];
     /// Lines that did not reach the access log.
     AccessLogDropped = Counter "weir_access_log_dropped_total" [];
     /// Always 1; the label is the version of the program.

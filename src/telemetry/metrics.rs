@@ -52,6 +52,17 @@ pub struct Weight {
     pub effective: f64,
 }
 
+/// When a certificate ends.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Expiry {
+    /// The listener that serves it.
+    pub listener: String,
+    /// The first of its names.
+    pub name: String,
+    /// In seconds since 1970.
+    pub at: i64,
+}
+
 /// What is known of the configuration.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ConfigState {
@@ -110,6 +121,8 @@ pub struct Metrics {
     weights: Mutex<Vec<Weight>>,
     config: Mutex<ConfigState>,
     dropped_lines: AtomicU64,
+    expiries: Mutex<Vec<Expiry>>,
+    renewals: [AtomicU64; 2],
     #[cfg(target_os = "linux")]
     process: prometheus::process_collector::ProcessCollector,
 }
@@ -127,6 +140,8 @@ impl Metrics {
             weights: Mutex::default(),
             config: Mutex::default(),
             dropped_lines: AtomicU64::new(0),
+            expiries: Mutex::default(),
+            renewals: Default::default(),
             #[cfg(target_os = "linux")]
             process: prometheus::process_collector::ProcessCollector::for_self(),
         })
@@ -199,6 +214,17 @@ impl Metrics {
         *lock(&self.weights) = weights;
     }
 
+    /// Replaces when certificates end: all that are served, and only those.
+    pub fn set_expiries(&self, expiries: Vec<Expiry>) {
+        *lock(&self.expiries) = expiries;
+    }
+
+    /// Notes that a certificate was asked for by ACME, and whether it was got.
+    pub fn acme_renewal(&self, is_success: bool) {
+        let [success, failure] = &self.renewals;
+        if is_success { success } else { failure }.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Notes that `number` lines did not reach the access log.
     pub fn lines_dropped(&self, number: u64) {
         self.dropped_lines.fetch_add(number, Ordering::Relaxed);
@@ -265,6 +291,8 @@ impl Metrics {
             weights: &lock(&self.weights).clone(),
             config: &lock(&self.config).clone(),
             dropped_lines: self.dropped_lines(),
+            expiries: &lock(&self.expiries).clone(),
+            renewals: [&self.renewals[0], &self.renewals[1]].map(|number| number.load(Ordering::Relaxed)),
         };
         let mut families = scrape::families(&sums, &names, &control);
         #[cfg(target_os = "linux")]

@@ -15,7 +15,7 @@ use prometheus::{Encoder, TextEncoder};
 use super::families::{Description, Family, Kind};
 use super::histogram::HistogramSnapshot;
 use super::labels::{Cause, Outcome, Refused, RetryOutcome};
-use super::metrics::{ConfigState, Names, Weight};
+use super::metrics::{ConfigState, Expiry, Names, Weight};
 use super::sums::Sums;
 use crate::logic::split::Reason;
 use crate::wire::grpc::Status;
@@ -25,6 +25,9 @@ pub(super) struct Control<'a> {
     pub(super) weights: &'a [Weight],
     pub(super) config: &'a ConfigState,
     pub(super) dropped_lines: u64,
+    pub(super) expiries: &'a [Expiry],
+    /// Successes and failures.
+    pub(super) renewals: [u64; 2],
 }
 
 /// A value of one series.
@@ -121,6 +124,7 @@ pub(super) fn families(sums: &Sums, names: &Names, control: &Control<'_>) -> Vec
     config(control.config, &mut families);
     let errors = sums.errors.iter().map(|((code, blame), number)| ([*code, blame.as_str()], *number));
     families.push(named(Family::Errors, errors.collect()));
+    certificates(control, &mut families);
     families.push(single(Family::AccessLogDropped, control.dropped_lines));
     families.push(named(Family::BuildInfo, Series::from([([env!("CARGO_PKG_VERSION")], 1)])));
     families
@@ -254,6 +258,19 @@ fn listeners(sums: &Sums, names: &Names, families: &mut Vec<MetricFamily>) {
     families.push(named(Family::DownstreamActive, active));
     families.push(named(Family::DownstreamMalformed, malformed));
     families.push(named(Family::DownstreamRefused, refused));
+}
+
+fn certificates(control: &Control<'_>, families: &mut Vec<MetricFamily>) {
+    let mut expiries = Series::<2, f64>::new();
+    for Expiry { listener, name, at } in control.expiries {
+        #[expect(clippy::cast_precision_loss, reason = "the format has 64-bit floats only")]
+        let at = *at as f64;
+        // Of several with one name, the one that ends first is what somebody must look after.
+        expiries.entry([listener, name]).and_modify(|known| *known = known.min(at)).or_insert(at);
+    }
+    families.push(named(Family::CertificateExpiry, expiries));
+    let [success, failure] = control.renewals;
+    families.push(named(Family::AcmeRenewals, [(["success"], success), (["failure"], failure)].into()));
 }
 
 fn config(config: &ConfigState, families: &mut Vec<MetricFamily>) {

@@ -116,6 +116,11 @@ fn count_everything(metrics: &Arc<Metrics>) -> Worker {
     worker.malformed(web);
     worker.refused(web, Refused::Flood);
     metrics.reload_succeeded(Generation(3), "abc", UNIX_EPOCH + Duration::from_millis(1500));
+    metrics.set_expiries(vec![Expiry {
+        listener: "web".to_owned(),
+        name: "shop.example.com".to_owned(),
+        at: 1,
+    }]);
     metrics.lines_dropped(2);
     metrics.set_weights(vec![Weight {
         split: "checkout".into(),

@@ -86,7 +86,10 @@ pub fn client(settings: &UpstreamTls, protocol: Protocol) -> Result<Arc<ClientCo
 }
 
 /// Whom the system trusts: read at the first need, and kept.
-fn system_roots() -> Result<Arc<RootCertStore>, TlsSetupError> {
+///
+/// # Errors
+/// [`TlsSetupError::NoSystemRoots`].
+pub fn system_roots() -> Result<Arc<RootCertStore>, TlsSetupError> {
     static FOUND: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     if let Some(found) = FOUND.get() {
         return Ok(Arc::clone(found));

@@ -10,6 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["logic", "wire"],
     &["config", "telemetry", "net"],
     &["upstream"],
+    &["acme"],
     &["state"],
     &["proxy", "control"],
     &["front"],

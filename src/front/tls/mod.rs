@@ -1,7 +1,7 @@
 //! TLS of clients: a listener's settings as rustls has them, made before anything is swapped, so that what cannot serve
 //! is never asked to. A connection keeps what it began with.
 //!
-//! Reading order: [`Secure`], `names` (which certificate), [`tickets`] (who may resume what), [`handshake`]. What the
+//! Reading order: [`Secure`], `names` (which certificate), [`tickets`] (who may resume what), [`mod@handshake`]. What the
 //! bytes are afterwards is [`crate::net::Tls`]'s. Every listener has one setting of who its clients are, so a connection
 //! that is used for several hosts cannot reach one that would have asked for another certificate.
 
@@ -15,12 +15,13 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::server::{ClientHello, NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::sign::SingleCertAndKey;
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, SupportedProtocolVersion};
 use tracing::error;
 
+use crate::acme::{self, Shelf, Slot};
 use crate::config::model;
 use crate::config::tls::{ListenerTls, TlsVersion, UnknownName};
 use crate::proxy::handle::seconds_now;
@@ -54,8 +55,14 @@ pub struct Secure {
     model: Arc<ListenerTls>,
     names: Names,
     provider: Arc<CryptoProvider>,
-    /// For each certificate, in the order of the model.
+    /// For each certificate, in the order of the model; last, that of the slot.
     configs: Vec<Arc<ServerConfig>>,
+    /// Where the certificate is that is got by ACME.
+    slot: Option<Arc<Slot>>,
+    shelf: Arc<Shelf>,
+    /// For an authority that makes sure of a name.
+    proof: Arc<ServerConfig>,
+    listener: String,
 }
 
 impl fmt::Debug for Secure {
@@ -65,11 +72,16 @@ impl fmt::Debug for Secure {
 }
 
 impl Secure {
-    /// The TLS that `model` asks for on `listener`, with tickets of the process.
+    /// The TLS that `model` asks for on `listener`, with tickets of the process, and what is got by ACME from `shelf`.
     ///
     /// # Errors
     /// [`SecureError`] where the authorities of clients cannot be used.
-    pub fn new(listener: &str, model: &Arc<ListenerTls>, tickets: &Tickets) -> Result<Self, SecureError> {
+    pub fn new(
+        listener: &str,
+        model: &Arc<ListenerTls>,
+        tickets: &Tickets,
+        shelf: &Arc<Shelf>,
+    ) -> Result<Self, SecureError> {
         let failed = |why: String| SecureError { listener: listener.to_owned(), why };
         // Its suites are those with secrets made for one connection: a key that is stolen opens nothing recorded before.
         let provider = Arc::new(default_provider());
@@ -92,8 +104,14 @@ impl Secure {
             let names: Vec<_> = credentials.names.iter().map(SubjectName::text).collect();
             error!(%listener, ?names, "the certificate has expired or is not valid yet, clients will not believe it");
         }
-        let mut configs = Vec::with_capacity(model.certificates.len());
-        for credentials in &model.certificates {
+        let slot = model.acme.as_ref().map(|acme| shelf.slot(acme));
+        let certificates = model.certificates.iter().map(|credentials| {
+            let certified = SingleCertAndKey::from(Arc::clone(&credentials.certified));
+            Arc::new(certified) as Arc<dyn ResolvesServerCert>
+        });
+        let resolvers = certificates.chain(slot.clone().map(|slot| slot as Arc<dyn ResolvesServerCert>));
+        let mut configs = Vec::with_capacity(model.certificates.len() + 1);
+        for resolver in resolvers {
             let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
                 .with_protocol_versions(versions)
                 .map_err(|error| failed(error.to_string()))?;
@@ -101,8 +119,7 @@ impl Secure {
                 Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
                 None => builder.with_no_client_auth(),
             };
-            let certified = SingleCertAndKey::from(Arc::clone(&credentials.certified));
-            let mut config = builder.with_cert_resolver(Arc::new(certified));
+            let mut config = builder.with_cert_resolver(resolver);
             config.alpn_protocols = vec![H2.to_vec(), HTTP1.to_vec()];
             // Tickets are kept by clients; nothing of a session is kept here, so that nobody can make it grow.
             config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -112,8 +129,25 @@ impl Secure {
             config.max_early_data_size = 0;
             configs.push(Arc::new(config));
         }
-        let names = Names::of(&model.certificates);
-        Ok(Self { model: Arc::clone(model), names, provider, configs })
+        let mut proof = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(BOTH)
+            .map_err(|error| failed(error.to_string()))?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::clone(shelf) as Arc<dyn ResolvesServerCert>);
+        proof.alpn_protocols = vec![acme::ALPN.to_vec()];
+        proof.session_storage = Arc::new(NoServerSessionStorage {});
+        let issued = model.acme.iter().flat_map(|acme| acme.domains.iter().cloned().map(SubjectName::Dns));
+        let names = Names::of(&model.certificates, &issued.collect::<Vec<_>>());
+        Ok(Self {
+            model: Arc::clone(model),
+            names,
+            provider,
+            configs,
+            slot,
+            shelf: Arc::clone(shelf),
+            proof: Arc::new(proof),
+            listener: listener.to_owned(),
+        })
     }
 
     /// The TLS of `listener`, if it is to have any: `serving`, which it has, where that is the same.
@@ -124,11 +158,12 @@ impl Secure {
         listener: &model::Listener,
         serving: Option<&Arc<Self>>,
         tickets: &Tickets,
+        shelf: &Arc<Shelf>,
     ) -> Result<Option<Arc<Self>>, SecureError> {
         let Some(wanted) = &listener.tls else { return Ok(None) };
         match serving {
             Some(serving) if serving.model == *wanted => Ok(Some(Arc::clone(serving))),
-            _ => Self::new(listener.name.as_str(), wanted, tickets).map(|made| Some(Arc::new(made))),
+            _ => Self::new(listener.name.as_str(), wanted, tickets, shelf).map(|made| Some(Arc::new(made))),
         }
     }
 
@@ -139,6 +174,9 @@ impl Secure {
 
     /// What a client with this hello gets, which connected to the address `local`; `None` where it is refused.
     fn choose(&self, hello: &ClientHello<'_>, local: Option<IpAddr>) -> Option<&Arc<ServerConfig>> {
+        if asks_for_proof(hello) && hello.server_name().is_some_and(|name| self.shelf.proof(name).is_some()) {
+            return Some(&self.proof);
+        }
         let known = match hello.server_name() {
             Some(name) => self.names.of_host(name),
             None => local.map_or(&[][..], |local| self.names.of_address(local)),
@@ -149,8 +187,8 @@ impl Secure {
             known => known,
         };
         let fits = |index: &usize, is_old: bool| {
-            let Some(credentials) = self.model.certificates.get(*index) else { return false };
-            let key = &credentials.certified.key;
+            let Some(certified) = self.certified(*index) else { return false };
+            let key = &certified.key;
             let has_suite = self.provider.cipher_suites.iter().any(|suite| {
                 hello.cipher_suites().contains(&suite.suite())
                     && suite.tls13().is_none() == is_old
@@ -162,6 +200,26 @@ impl Secure {
         // handshake fails, and the client is told why.
         let of = |is_old| candidates.iter().find(|index| fits(index, is_old));
         let index = of(true).or_else(|| of(false)).or_else(|| candidates.first())?;
-        self.configs.get(*index)
+        match &self.slot {
+            Some(slot) if *index == self.model.certificates.len() && slot.is_empty() => {
+                slot.warn_empty(&self.listener);
+                None
+            }
+            _ => self.configs.get(*index),
+        }
     }
+
+    /// The certificate of this index, if there is one by now.
+    fn certified(&self, index: usize) -> Option<Arc<CertifiedKey>> {
+        match self.model.certificates.get(index) {
+            Some(credentials) => Some(Arc::clone(&credentials.certified)),
+            None => self.slot.as_ref()?.held().map(|held| Arc::clone(&held.certified)),
+        }
+    }
+}
+
+/// Whether a client with this hello is an authority that makes sure of a name, and nothing else (RFC 8737 §3).
+fn asks_for_proof(hello: &ClientHello<'_>) -> bool {
+    let Some(mut protocols) = hello.alpn() else { return false };
+    protocols.next() == Some(acme::ALPN) && protocols.next().is_none()
 }

@@ -20,15 +20,18 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// The names in `certificates`.
-    pub(super) fn of(certificates: &[Credentials]) -> Self {
+    /// The names in `certificates`, and in one more that is got by ACME and has the names `issued`, if there are any.
+    pub(super) fn of(certificates: &[Credentials], issued: &[SubjectName]) -> Self {
         let mut names = Self::default();
+        let in_file = certificates.iter().map(|one| (one.names.as_slice(), rank(one)));
+        // What is got by ACME has an ECDSA key.
+        let issued = Some((issued, 0)).filter(|(names, _)| !names.is_empty());
+        let all: Vec<_> = in_file.chain(issued).collect();
         // What costs a client and us least comes first.
-        let mut order: Vec<usize> = (0..certificates.len()).collect();
-        order.sort_by_key(|index| certificates.get(*index).map(rank));
-        for (index, credentials) in order.iter().filter_map(|index| Some((*index, certificates.get(*index)?)))
-        {
-            for name in &credentials.names {
+        let mut order: Vec<usize> = (0..all.len()).collect();
+        order.sort_by_key(|index| all.get(*index).map(|(_, rank)| *rank));
+        for (index, (own, _)) in order.iter().filter_map(|index| Some((*index, all.get(*index)?))) {
+            for name in *own {
                 let known = match name {
                     SubjectName::Address(address) => names.addresses.entry(*address).or_default(),
                     SubjectName::Dns(name) => {
@@ -59,9 +62,9 @@ impl Names {
             }
         }
         // The first, and those that are the same for another kind of client.
-        let first = certificates.first().map(|first| first.names.as_slice());
+        let first = all.first().map(|(names, _)| *names);
         names.nobody = order;
-        names.nobody.retain(|index| certificates.get(*index).map(|one| one.names.as_slice()) == first);
+        names.nobody.retain(|index| all.get(*index).map(|(names, _)| *names) == first);
         names
     }
 

@@ -231,7 +231,14 @@ async fn each_kind_of_request_counts_where_it_belongs_and_a_reload_keeps_the_cou
 #[tokio::test]
 async fn every_documented_metric_is_there_once_there_was_something_to_count() {
     let arms = Arms::start(&["blue", "canary"]).await;
-    let proxy = Proxy::start_whole(&shop(&arms, "50%")).await;
+    // A certificate ends, so there must be one.
+    let pair = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/tls/shop");
+    let edge = format!(
+        "listeners: [{{ bind: 127.0.0.1:0 }}, {{ bind: 127.0.0.1:0, tls: {{ certificates: [{{ cert: '{pair}.pem', key: \
+         '{pair}.key' }}] }} }}]"
+    );
+    let text = shop(&arms, "50%").replace("listeners: [{ bind: 127.0.0.1:0 }]", &edge);
+    let proxy = Proxy::start_whole(&text).await;
     for number in 0..20 {
         Ask::get("/").with("x-id", format!("u-{number}")).send(Via::Http1, proxy.address).await;
     }
