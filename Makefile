@@ -15,7 +15,7 @@ FUZZ_TARGETS := http1_request http1_split http1_response chunked proxy_header
 FUZZ_CORPUS := target/fuzz-corpus
 
 # What tests talk to beside Rust's own, as PACKAGE:PROGRAM.
-PEERS := haproxy:haproxy openssl:openssl curl:curl
+PEERS := haproxy:haproxy openssl:openssl curl:curl pebble:pebble
 
 # The load of the benchmarks is a crate of its own, and is checked like this one.
 LOAD := benches/peers/load/Cargo.toml

@@ -14,6 +14,7 @@
 
 mod support;
 
+mod acme;
 mod addresses;
 mod bodies;
 mod cli;

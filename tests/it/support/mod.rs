@@ -8,6 +8,7 @@ pub mod grpc;
 pub mod haproxy;
 pub mod lineage;
 pub mod load;
+pub mod pebble;
 pub mod process;
 pub mod proxy;
 pub mod raw;
