@@ -4,7 +4,7 @@
 //! Reading order: [`socket`] (TCP or Unix), [`tls`] (what may lie over it), [`io`] (either), [`buffer`] (a worker's pool), [`clock`]
 //! and [`alarm`] (one look at the time for an event, one timer for many deadlines),
 //! [`link`] (a connection that HTTP/1 is read from), [`body`] (what streams, and whence), [`transfer`] (a message on its
-//! way out), [`drain`] (the orderly end), and for HTTP/2 [`flood`] (what a peer may make us do) and [`guard`] (who counts
+//! way out), `quic` (what HTTP/3 goes over), [`drain`] (the orderly end), and for HTTP/2 [`flood`] (what a peer may make us do) and [`guard`] (who counts
 //! it).
 
 pub mod alarm;
@@ -16,6 +16,8 @@ pub mod flood;
 pub mod guard;
 pub mod io;
 pub mod link;
+#[cfg(feature = "http3")]
+pub mod quic;
 pub mod socket;
 #[cfg(test)]
 mod tests;

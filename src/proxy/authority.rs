@@ -67,7 +67,7 @@ impl Authority {
                 let target = Self::parse(target)?;
                 let is_wrong = match (head.version, host) {
                     // Both mean the same; if they differ somebody is to be deceived (RFC 9113 §8.3.1).
-                    (Version::HTTP_2, Some(_)) => !target.agrees_with_host(head),
+                    (Version::HTTP_2 | Version::HTTP_3, Some(_)) => !target.agrees_with_host(head),
                     // It is not used, and is demanded all the same (RFC 9112 §3.2).
                     (Version::HTTP_11, None) => true,
                     (_, host) => host.is_some_and(|host| !host.is_empty() && Self::parse(host).is_err()),

@@ -402,7 +402,7 @@ impl<'a> Phases<'a> {
 
 /// Gives a request for a tunnel by HTTP/2 the key that HTTP/1.1 asks for (RFC 8441 §5).
 fn have_key(head: &mut RequestHead) {
-    if head.version == Version::HTTP_2 && !head.fields.contains(WEBSOCKET_KEY) {
+    if head.version >= Version::HTTP_2 && !head.fields.contains(WEBSOCKET_KEY) {
         head.fields.append(WEBSOCKET_KEY, websocket::key(secret_bits()).as_bytes());
     }
 }

@@ -219,6 +219,7 @@ pub fn via(fields: &mut Fields, version: Version) {
     let hop: &[u8] = match version {
         Version::HTTP_10 => b"1.0 weir",
         Version::HTTP_2 => b"2 weir",
+        Version::HTTP_3 => b"3 weir",
         _ => b"1.1 weir",
     };
     continue_list(fields, Known::Via, |text| text.extend_from_slice(hop));

@@ -239,7 +239,7 @@ fn write_head(outgoing: &Outgoing<'_>, upload: &Upload) -> (Vec<u8>, Coding) {
     if upload.is_empty() {
         // HTTP/2 says it without a length, which HTTP/1 servers ask for (RFC 9110 §8.6).
         let has_content = matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
-        if has_content && head.version == Version::HTTP_2 && !head.fields.contains(Known::ContentLength) {
+        if has_content && head.version >= Version::HTTP_2 && !head.fields.contains(Known::ContentLength) {
             out.extend_from_slice(b"content-length: 0\r\n");
         }
     } else if upload.length().is_none() || !head.fields.contains(Known::ContentLength) {

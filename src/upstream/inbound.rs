@@ -6,6 +6,8 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 
+#[cfg(feature = "http3")]
+use super::http3::{Http3Body, Http3BodyError};
 use crate::net::{Fill, Link, LinkError, Source};
 use crate::wire::{Fields, Length};
 
@@ -19,6 +21,9 @@ pub enum Inbound {
     Http1(Http1Body),
     /// Over HTTP/2.
     Http2(Box<Http2Body>),
+    /// Over HTTP/3.
+    #[cfg(feature = "http3")]
+    Http3(Box<Http3Body>),
 }
 
 /// A body that streams in over HTTP/1: what comes next on a connection.
@@ -46,6 +51,10 @@ pub enum InboundError {
     /// Over HTTP/2.
     #[error(transparent)]
     Http2(#[from] h2::Error),
+    /// Over HTTP/3.
+    #[cfg(feature = "http3")]
+    #[error(transparent)]
+    Http3(#[from] Http3BodyError),
 }
 
 impl InboundError {
@@ -54,6 +63,8 @@ impl InboundError {
         match self {
             Self::Http1(error) => matches!(error, LinkError::Malformed(_)),
             Self::Http2(error) => error.reason() == Some(h2::Reason::PROTOCOL_ERROR),
+            #[cfg(feature = "http3")]
+            Self::Http3(error) => error.is_malformed(),
         }
     }
 }
@@ -89,6 +100,8 @@ impl Inbound {
             Self::Empty => Some(0),
             Self::Http1(body) => body.length,
             Self::Http2(body) => body.length,
+            #[cfg(feature = "http3")]
+            Self::Http3(body) => body.length(),
         }
     }
 }
@@ -129,6 +142,8 @@ impl Source for Inbound {
             Self::Empty => Poll::Ready(Ok(Fill::End(None))),
             Self::Http1(body) => body.link.poll_fill(cx).map_err(InboundError::Http1),
             Self::Http2(body) => body.poll_fill(cx).map_err(InboundError::Http2),
+            #[cfg(feature = "http3")]
+            Self::Http3(body) => body.poll_fill(cx).map_err(InboundError::Http3),
         }
     }
 
@@ -137,6 +152,8 @@ impl Source for Inbound {
             Self::Empty => look(&[]),
             Self::Http1(body) => body.link.with_data(look),
             Self::Http2(body) => look(&body.data),
+            #[cfg(feature = "http3")]
+            Self::Http3(body) => look(body.data()),
         }
     }
 
@@ -145,12 +162,18 @@ impl Source for Inbound {
             Self::Empty => {}
             Self::Http1(body) => body.link.consume(count),
             Self::Http2(body) => body.data.advance(count.min(body.data.len())),
+            #[cfg(feature = "http3")]
+            Self::Http3(body) => body.consume(count),
         }
     }
 
     fn take(&mut self) -> Bytes {
         if let Self::Http2(body) = self {
             return std::mem::take(&mut body.data);
+        }
+        #[cfg(feature = "http3")]
+        if let Self::Http3(body) = self {
+            return body.take();
         }
         let data = self.with_data(Bytes::copy_from_slice);
         self.consume(data.len());

@@ -6,7 +6,7 @@
 //! Reading order: [`Upstream`], [`resolve`] (names to addresses), [`local`] (a worker's view: pick and pools),
 //! [`client`] (whom a connection is made for, where that is told), [`connect`],
 //! [`handshake`] and [`tls`] (what it is made with), [`outgoing`] (a request's head as an endpoint is to get it),
-//! [`http1`], [`http2`] (`keepalive`: is it still there),
+//! [`http1`], [`http2`] (`keepalive`: is it still there), `http3` (bodies of clients that speak it),
 //! [`inbound`] (bodies that stream in), [`interim`] (1xx responses), [`upload`] (the request body on its way; `expect` holds it back),
 //! [`tunnel`] (what is no longer HTTP).
 //! Which variant or route a request has is not known here.
@@ -17,6 +17,8 @@ mod expect;
 pub mod handshake;
 pub mod http1;
 pub mod http2;
+#[cfg(feature = "http3")]
+pub mod http3;
 pub mod inbound;
 pub mod interim;
 mod keepalive;

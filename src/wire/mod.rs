@@ -4,7 +4,7 @@
 //!
 //! Reading order: [`known`] (the names that the proxy itself reads), [`fields`] (header fields of any protocol),
 //! [`request`] (with its `target`) and [`response`] (heads), `lines` (what both have in common), [`framing`] (where a
-//! body ends), [`chunked`]; [`websocket`] (where its frames end); of HTTP/2 [`frames`] (which frames pass by, not what is
+//! body ends), [`chunked`]; [`websocket`] and [`http3`] (where their frames end); of HTTP/2 [`frames`] (which frames pass by, not what is
 //! in them); [`grpc`] (what gRPC adds to HTTP); [`proxy_protocol`] (whose connection it is); [`certificate`] (what X.509
 //! says of a peer). What a message means is not known here; sockets are `net`'s.
 
@@ -14,6 +14,7 @@ pub mod fields;
 pub mod frames;
 pub mod framing;
 pub mod grpc;
+pub mod http3;
 pub mod known;
 mod lines;
 pub mod proxy_protocol;
@@ -30,6 +31,7 @@ pub use chunked::Chunked;
 pub use fields::{Fields, Name};
 pub use frames::{FrameHead, FrameKind, Scanner};
 pub use framing::{FramingError, Length};
+pub use http3::StreamFrames;
 pub use known::Known;
 pub use request::RequestHead;
 pub use response::ResponseHead;
