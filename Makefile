@@ -44,6 +44,7 @@ fmt: ## is everything formatted?
 
 clippy: ## lints, on everything that is built
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --no-default-features --lib --bins -- -D warnings
 	cargo clippy --locked --all-targets --manifest-path $(LOAD) --target-dir $(LOAD_TARGET) -- -D warnings
 
 # The docs are for those who read the source: a module's reading order may lead to its private rooms.

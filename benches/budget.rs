@@ -146,6 +146,7 @@ impl Proxy {
                 secure: false,
                 identity: None,
                 drained: Drain::new().1,
+                alt_svc: None,
             },
             requests: (0..USERS).map(|user| request(user).into_bytes()).collect(),
             turn: Cell::new(0),

@@ -3,6 +3,7 @@
 
 use std::fs::Permissions;
 use std::io;
+use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,12 +12,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use super::quic::wait_for_ports;
 use super::spawn;
 use crate::acme;
 use crate::admin::{self, Ask, Pages};
 use crate::config::{Config, model};
 use crate::front::handover::{Inherited, Kind, Place, Wanted, deal};
-use crate::front::{Command, Secure, Socket, Tickets, bind};
+use crate::front::{BindError, Command, Secure, Socket, Tickets, bind};
 use crate::net::Drain;
 use crate::state::Sockets;
 use crate::types::BindAddress;
@@ -31,15 +33,19 @@ pub(super) struct Bound {
     pub(super) leaving: Vec<Drain>,
     /// Files of Unix sockets that the former process listened on and this one does not: they go with that process.
     leftover: Vec<SocketFile>,
+    /// Whether somebody asks for the UDP ports that listeners lack.
+    pub(super) waits_for_ports: bool,
 }
 
 /// A listener.
 #[derive(Debug)]
 pub(super) struct Front {
-    settings: Arc<model::Listener>,
-    secure: Option<Arc<Secure>>,
+    pub(super) settings: Arc<model::Listener>,
+    pub(super) secure: Option<Arc<Secure>>,
     pub(super) address: BindAddress,
     drain: Drain,
+    /// Of HTTP/3, where it is served.
+    pub(super) quic: Option<Drain>,
     file: SocketFile,
     /// For a process that takes over. Those in use are the workers'.
     sockets: Vec<Socket>,
@@ -77,6 +83,8 @@ pub(super) struct Prepared {
     /// The TLS of every listener, in the order of the configuration.
     secure: Vec<Option<Arc<Secure>>>,
     fronts: Vec<(Arc<model::Listener>, Ready)>,
+    /// UDP sockets for listeners that are there and get HTTP/3, in the order of the configuration.
+    quic: Vec<Vec<UdpSocket>>,
     pages: Vec<(Pages, BindAddress, Ready)>,
     certificates: acme::Wanted,
 }
@@ -86,6 +94,8 @@ pub(super) struct Prepared {
 struct Ready {
     place: Place,
     kept: Vec<Socket>,
+    /// For HTTP/3, where it is wanted and its port is free.
+    datagrams: Vec<UdpSocket>,
 }
 
 impl Fronts {
@@ -114,6 +124,17 @@ impl Sockets for Fronts {
             Secure::of(listener, serving, &self.tickets, stands).map_err(|error| error.to_string())
         });
         let secure = secure.collect::<Result<_, _>>()?;
+        let workers = bound.workers.len();
+        let quic = config.listeners.iter().zip(&paired).map(|(listener, front)| {
+            match front.and_then(|index| bound.fronts.get(index)) {
+                // One that waits for its port goes on waiting.
+                Some(front) if listener.http3 && !front.settings.http3 => {
+                    bind::bind_udp(&front.address, workers).map_err(|error| error.to_string())
+                }
+                _ => Ok(Vec::new()),
+            }
+        });
+        let quic = quic.collect::<Result<_, _>>()?;
         let listeners = config.listeners.iter().zip(paired);
         let listeners: Vec<_> =
             listeners.filter(|(_, front)| front.is_none()).map(|(listener, _)| listener).collect();
@@ -129,22 +150,27 @@ impl Sockets for Fronts {
                 bind: &listener.bind,
             })
             .collect();
+        let with_udp: Vec<_> = listeners.iter().map(|listener| listener.http3).collect();
         wanted.extend(pages.iter().map(|(pages, bind)| {
             let kind = kind_of(*pages);
             Wanted { kind, name: name_of(kind), bind }
         }));
-        let workers = bound.workers.len();
         let mut places = Vec::new();
-        for (place, wanted) in self.inherited.claim(&wanted).into_iter().zip(&wanted) {
-            places.push(match place {
-                Some(place) => keep(place),
-                None => open(wanted, workers).and_then(keep),
-            }?);
+        let with_udp = with_udp.into_iter().chain(std::iter::repeat(false));
+        for ((place, wanted), udp) in self.inherited.claim(&wanted).into_iter().zip(&wanted).zip(with_udp) {
+            let (place, datagrams) = match place {
+                Some(place) => {
+                    let datagrams = if udp { beside(&place, workers)? } else { Vec::new() };
+                    (place, datagrams)
+                }
+                None => open(wanted, workers, udp)?,
+            };
+            places.push(keep(place, datagrams)?);
         }
         let mut places = places.into_iter();
         let fronts = listeners.into_iter().cloned().zip(places.by_ref()).collect();
         let pages = pages.into_iter().zip(places).map(|((pages, bind), ready)| (pages, bind.clone(), ready));
-        Ok(Prepared { secure, fronts, pages: pages.collect(), certificates })
+        Ok(Prepared { secure, fronts, quic, pages: pages.collect(), certificates })
     }
 
     fn commit(&mut self, prepared: Prepared, config: &Arc<Config>) {
@@ -156,11 +182,18 @@ impl Sockets for Fronts {
             is_other
         });
         let mut bound = lock(&self.bound);
-        let Bound { workers, fronts, pages, leaving, leftover } = &mut *bound;
+        let Bound { workers, fronts, pages, leaving, leftover, waits_for_ports } = &mut *bound;
         let paired = pair(fronts, config);
         let settings = || config.listeners.iter().zip(&prepared.secure);
-        for ((listener, secure), front) in settings().zip(&paired) {
+        for (((listener, secure), front), datagrams) in settings().zip(&paired).zip(prepared.quic) {
             let Some(front) = front.and_then(|index| fronts.get_mut(index)) else { continue };
+            if !listener.http3
+                && let Some(drain) = front.quic.take()
+            {
+                info!(listener = %listener.name, address = %front.address, "HTTP/3 drains");
+                drain.start(Instant::now() + config.shutdown_timeout);
+                leaving.push(drain);
+            }
             if front.settings != *listener {
                 front.settings = Arc::clone(listener);
                 front.secure.clone_from(secure);
@@ -169,15 +202,16 @@ impl Sockets for Fronts {
                     tell(worker, Command::Update { address, listener, secure: secure.clone() });
                 }
             }
+            front.serve_http3(self.ask.metrics.listener(listener.name.as_str()), datagrams, workers);
         }
         let mut index = 0..;
         let is_unwanted = |_: &mut Front| !paired.contains(&index.next());
         for front in fronts.extract_if(.., is_unwanted) {
             info!(listener = %front.settings.name, address = %front.address, "listener drains");
-            leaving.push(front.leave(Instant::now() + config.shutdown_timeout));
+            leaving.extend(front.leave(Instant::now() + config.shutdown_timeout));
         }
         leaving.retain(|drain| !drain.is_finished());
-        for (listener, Ready { place, kept }) in prepared.fronts {
+        for (listener, Ready { place, kept, datagrams }) in prepared.fronts {
             let file = SocketFile::of(&place);
             let Place { address, sockets, .. } = place;
             info!(listener = %listener.name, %address, "listening");
@@ -192,11 +226,17 @@ impl Sockets for Fronts {
                 tell(worker, Command::Listen { listener, secure, address, id, sockets, drained });
             }
             let sockets = kept.into_iter().chain(further).collect();
-            fronts.push(Front { settings: listener, secure, address, drain, file, sockets });
+            let mut front = Front { settings: listener, secure, address, drain, quic: None, file, sockets };
+            front.serve_http3(id, datagrams, workers);
+            fronts.push(front);
+        }
+        if !*waits_for_ports && fronts.iter().any(Front::lacks_http3) {
+            *waits_for_ports = true;
+            wait_for_ports(&self.bound, &self.ask.metrics);
         }
         let wanted = wanted_pages(config);
         pages.retain(|page| wanted.iter().any(|(pages, bind)| *pages == page.pages && **bind == page.bind));
-        for (kind, bind, Ready { place, kept }) in prepared.pages {
+        for (kind, bind, Ready { place, kept, .. }) in prepared.pages {
             let file = SocketFile::of(&place);
             let Place { address, sockets, .. } = place;
             info!(pages = ?kind, %address, "listening");
@@ -273,23 +313,36 @@ fn forget(inherited: &mut Inherited, leftover: &mut Vec<SocketFile>) {
 }
 
 /// A place of our own.
-fn open(wanted: &Wanted<'_>, workers: usize) -> Result<Place, String> {
+fn open(wanted: &Wanted<'_>, workers: usize, udp: bool) -> Result<(Place, Vec<UdpSocket>), String> {
     let Wanted { kind, name, bind } = *wanted;
     let workers = if kind == Kind::Listener { workers } else { 1 };
-    let (sockets, address) = bind::bind(bind, workers).map_err(|error| error.to_string())?;
+    let (sockets, address, datagrams) =
+        bind::bind_with_udp(bind, workers, udp).map_err(|error| error.to_string())?;
     if let (BindAddress::Unix(path), Kind::Admin | Kind::Telemetry) = (bind, kind) {
         // For this user alone.
         std::fs::set_permissions(path, Permissions::from_mode(0o600))
             .map_err(|error| format!("the rights of {bind} cannot be set: {error}"))?;
     }
     let bind = Some(bind.clone());
-    Ok(Place { kind: Some(kind), name: name.to_owned(), bind, address, owns_file: true, sockets })
+    let place = Place { kind: Some(kind), name: name.to_owned(), bind, address, owns_file: true, sockets };
+    Ok((place, datagrams))
 }
 
-fn keep(place: Place) -> Result<Ready, String> {
+/// UDP sockets beside a place that was inherited; none while the former process has the port.
+fn beside(place: &Place, workers: usize) -> Result<Vec<UdpSocket>, String> {
+    match bind::bind_udp(&place.address, workers) {
+        Err(BindError::UdpInUse(_)) => {
+            info!(name = place.name, address = %place.address, "HTTP/3 waits until the former process has left its port");
+            Ok(Vec::new())
+        }
+        bound => bound.map_err(|error| error.to_string()),
+    }
+}
+
+fn keep(place: Place, datagrams: Vec<UdpSocket>) -> Result<Ready, String> {
     let kept = place.sockets.iter().map(Socket::try_clone).collect::<io::Result<_>>();
     let kept = kept.map_err(|error| format!("cannot listen on {}: {error}", place.address))?;
-    Ok(Ready { place, kept })
+    Ok(Ready { place, kept, datagrams })
 }
 
 fn kind_of(pages: Pages) -> Kind {
@@ -331,15 +384,14 @@ pub(super) fn pair(fronts: &[Front], config: &Config) -> Vec<Option<usize>> {
 
 impl Front {
     /// Takes no new connections, lets nothing live on beyond `by`, and tells when all have ended.
-    pub(super) fn leave(self, by: Instant) -> Drain {
-        let Self { drain, file, sockets, .. } = self;
+    pub(super) fn leave(self, by: Instant) -> impl Iterator<Item = Drain> {
+        let Self { drain, quic, file, sockets, .. } = self;
         // The workers close theirs when they have emptied the queues: nobody may wait in one after that.
         drop(sockets);
         // The name goes while somebody still listens: who comes next finds none and makes one of his own, and that one
         // stays.
         drop(file);
-        drain.start(by);
-        drain
+        std::iter::once(drain).chain(quic).inspect(move |drain| drain.start(by))
     }
 }
 
@@ -378,7 +430,7 @@ fn wanted_pages(config: &Config) -> Vec<(Pages, &BindAddress)> {
     admin.chain(telemetry).collect()
 }
 
-fn tell(worker: &mpsc::UnboundedSender<Command>, command: Command) {
+pub(super) fn tell(worker: &mpsc::UnboundedSender<Command>, command: Command) {
     if worker.send(command).is_err() {
         error!("a worker is gone; restart to have all of them");
     }

@@ -1,11 +1,12 @@
 //! The composition root: the only place that starts threads and wires channels. What each part does stands with it.
 //!
-//! Reading order: this file ([`App`]), `bound` (listeners and pages), `worker` (a worker's thread), [`upgrade`] (a new
+//! Reading order: this file ([`App`]), `bound` (listeners and pages), `quic` (their HTTP/3), `worker` (a worker's thread), [`upgrade`] (a new
 //! process in place of this one; [`outcome`]: who asked for it hears what it came to), [`service`] (what the service manager
 //! is told).
 
 mod bound;
 pub mod outcome;
+mod quic;
 pub mod service;
 pub mod upgrade;
 mod worker;
@@ -229,7 +230,7 @@ impl App {
         let bound = std::mem::take(&mut *lock(&bound));
         let Bound { workers, fronts, pages, mut leaving, .. } = bound;
         let by = Instant::now() + limit;
-        leaving.extend(fronts.into_iter().map(|front| front.leave(by)));
+        leaving.extend(fronts.into_iter().flat_map(|front| front.leave(by)));
         let finishing = async {
             for drain in &leaving {
                 drain.finished().await;

@@ -67,6 +67,7 @@ codes! {
     InvalidPath "invalid-path" "a path cannot be read";
     InvalidMethod "invalid-method" "a method cannot be read";
     InvalidStatus "invalid-status" "a status code cannot be used here";
+    NoHttp3 "no-http3" "HTTP/3 cannot be served here";
     NoListeners "no-listeners" "there is no listener";
     NoRoutes "no-routes" "there is no route";
     UnknownListener "unknown-listener" "a listener is not defined";

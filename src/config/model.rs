@@ -65,6 +65,8 @@ pub struct Listener {
     pub tunnel_timeout: Duration,
     /// The largest request head.
     pub max_header: ByteSize,
+    /// Whether HTTP/3 is served on the same port; there is TLS then, and the address is no Unix socket.
+    pub http3: bool,
     /// Whether a target that does not agree with `Host`, or not with the connection, is refused.
     pub strict_host: bool,
     /// What becomes of request headers whose names have `_`.

@@ -15,6 +15,8 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::bind::BACKLOG;
+#[cfg(feature = "http3")]
+use super::http3;
 use super::{Secure, Socket, connection};
 use crate::config::model;
 use crate::net::{Drained, Io};
@@ -34,6 +36,9 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// How often those who live on are told to look whether they have to go, while some have to.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// How long a client may remember that HTTP/3 is served: a day. Who finds that it is not goes on as before.
+const ALT_SVC_SECONDS: u32 = 86_400;
+
 /// What a worker is told.
 #[derive(Debug)]
 pub enum Command {
@@ -49,6 +54,21 @@ pub enum Command {
         id: ListenerId,
         /// The worker's sockets. More than one where a process before this one had more workers.
         sockets: Vec<Socket>,
+        /// When to stop.
+        drained: Drained,
+    },
+    /// Serve HTTP/3 on this socket, beside a listener's TCP ones.
+    Quic {
+        /// What is configured.
+        listener: Arc<model::Listener>,
+        /// Its TLS.
+        secure: Option<Arc<Secure>>,
+        /// Where the TCP socket listens.
+        address: BindAddress,
+        /// The listener's label.
+        id: ListenerId,
+        /// The worker's own socket.
+        socket: std::net::UdpSocket,
         /// When to stop.
         drained: Drained,
     },
@@ -68,14 +88,17 @@ pub enum Command {
 pub struct Acceptor {
     worker: Rc<Worker>,
     listeners: RefCell<Vec<Rc<Accepting>>>,
+    /// Those that serve HTTP/3, which are known by the same addresses.
+    #[cfg(feature = "http3")]
+    quic: RefCell<Vec<Rc<Accepting>>>,
 }
 
 #[derive(Debug)]
-struct Accepting {
-    address: BindAddress,
-    id: ListenerId,
-    settings: RefCell<Arc<model::Listener>>,
-    secure: RefCell<Option<Arc<Secure>>>,
+pub(super) struct Accepting {
+    pub(super) address: BindAddress,
+    pub(super) id: ListenerId,
+    pub(super) settings: RefCell<Arc<model::Listener>>,
+    pub(super) secure: RefCell<Option<Arc<Secure>>>,
 }
 
 enum Listening {
@@ -86,7 +109,12 @@ enum Listening {
 impl Acceptor {
     /// The accept loops of `worker`; none yet.
     pub fn new(worker: Rc<Worker>) -> Self {
-        Self { worker, listeners: RefCell::default() }
+        Self {
+            worker,
+            listeners: RefCell::default(),
+            #[cfg(feature = "http3")]
+            quic: RefCell::default(),
+        }
     }
 
     /// Does what it is told until the commands end. Loops and connections go on by themselves until they are drained.
@@ -132,13 +160,38 @@ impl Acceptor {
                     }
                 }
             }
+            // Nobody is told so: `http3` is refused in the file.
+            #[cfg(not(feature = "http3"))]
+            Command::Quic { .. } => {}
+            #[cfg(feature = "http3")]
+            Command::Quic { listener, secure, address, id, socket, drained } => {
+                let (settings, secure) = (RefCell::new(listener), RefCell::new(secure));
+                let accepting = Rc::new(Accepting { address, id, settings, secure });
+                self.quic.borrow_mut().retain(|known| known.address != accepting.address);
+                self.quic.borrow_mut().push(Rc::clone(&accepting));
+                spawn(http3::accept(Rc::clone(&self.worker), accepting, socket, drained));
+            }
             Command::Update { address, listener, secure } => {
-                for accepting in self.listeners.borrow().iter().filter(|known| known.address == address) {
-                    accepting.settings.replace(Arc::clone(&listener));
-                    accepting.secure.replace(secure.clone());
-                }
+                let update = |listeners: &[Rc<Accepting>]| {
+                    for accepting in listeners.iter().filter(|known| known.address == address) {
+                        accepting.settings.replace(Arc::clone(&listener));
+                        accepting.secure.replace(secure.clone());
+                    }
+                };
+                update(&self.listeners.borrow());
+                #[cfg(feature = "http3")]
+                update(&self.quic.borrow());
             }
         }
+    }
+}
+
+impl Accepting {
+    /// What responses say of HTTP/3 on the same port (RFC 7838), where it is served.
+    fn alt_svc(&self) -> Option<Box<str>> {
+        let BindAddress::Tcp(address) = &self.address else { return None };
+        let is_served = cfg!(feature = "http3") && self.settings.borrow().http3;
+        is_served.then(|| format!("h3=\":{}\"; ma={ALT_SVC_SECONDS}", address.port()).into())
     }
 }
 
@@ -189,7 +242,9 @@ fn serve(
     let client = addresses.map(|addresses| Rc::new(Client::new(addresses)));
     let secure = accepting.secure.borrow().clone();
     let (worker, drained) = (Rc::clone(worker), drained.clone());
-    let downstream = Downstream { listener, id, peer, client, secure: false, identity: None, drained };
+    let alt_svc = accepting.alt_svc();
+    let downstream =
+        Downstream { listener, id, peer, client, secure: false, identity: None, drained, alt_svc };
     let open = Open::new(&worker, id);
     spawn(async move {
         connection::serve(&worker, io, secure, downstream).await;
@@ -198,13 +253,13 @@ fn serve(
 }
 
 /// A connection that is counted as open, until it is dropped: a panic that ends it is no leak in the count.
-struct Open {
+pub(super) struct Open {
     worker: Rc<Worker>,
     id: ListenerId,
 }
 
 impl Open {
-    fn new(worker: &Rc<Worker>, id: ListenerId) -> Self {
+    pub(super) fn new(worker: &Rc<Worker>, id: ListenerId) -> Self {
         worker.metrics.downstream(id, DownstreamEvent::Accepted);
         Self { worker: Rc::clone(worker), id }
     }

@@ -2,7 +2,7 @@
 //! refused, for the kernel would silently share the traffic.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -13,6 +13,9 @@ use crate::types::BindAddress;
 
 /// How many connections may wait to be accepted, a worker.
 pub(super) const BACKLOG: i32 = 4096;
+
+/// How many ports are tried where the kernel chooses one for TCP and it has to be free for UDP, too.
+const CHOICES: usize = 16;
 
 /// A socket that listens.
 #[derive(Debug)]
@@ -29,6 +32,12 @@ pub enum BindError {
     /// Somebody listens there already.
     #[error("{0} is in use by another process, or otherwise by this one; stop it, or choose another address")]
     InUse(BindAddress),
+    /// Somebody has the UDP port already.
+    #[error(
+        "UDP {0}, for HTTP/3, is in use by another process, or by a listener of this one that drains; stop it, wait, or \
+         choose another address"
+    )]
+    UdpInUse(BindAddress),
     /// The system says no.
     #[error("cannot listen on {address}: {source}{}", remedy(.source))]
     Io {
@@ -70,6 +79,65 @@ pub fn bind(address: &BindAddress, workers: usize) -> Result<(Vec<Socket>, BindA
             Ok((vec![Socket::Unix(socket)], address.clone()))
         }
     }
+}
+
+/// Sockets on `address` and, where `udp` says so, UDP sockets on the same port; a port that the kernel chooses is free
+/// for both.
+///
+/// # Errors
+/// [`BindError`]; nothing listens then.
+pub fn bind_with_udp(
+    address: &BindAddress,
+    workers: usize,
+    udp: bool,
+) -> Result<(Vec<Socket>, BindAddress, Vec<UdpSocket>), BindError> {
+    let is_chosen = matches!(address, BindAddress::Tcp(address) if address.port() == 0);
+    let mut tries = if is_chosen { CHOICES } else { 1 };
+    loop {
+        let (sockets, bound) = bind(address, workers)?;
+        if !udp {
+            return Ok((sockets, bound, Vec::new()));
+        }
+        tries -= 1;
+        match bind_udp(&bound, workers) {
+            Err(BindError::UdpInUse(_)) if tries > 0 => {}
+            Ok(datagrams) => return Ok((sockets, bound, datagrams)),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// UDP sockets on `address`, where the listener's TCP sockets are already: one for each of `workers`.
+///
+/// # Errors
+/// [`BindError`]; nothing listens then.
+pub fn bind_udp(address: &BindAddress, workers: usize) -> Result<Vec<UdpSocket>, BindError> {
+    let BindAddress::Tcp(wanted) = address else { return Ok(Vec::new()) };
+    let bound = || {
+        drop(udp_socket(*wanted, false)?);
+        (0..workers).map(|_| udp_socket(*wanted, true).map(UdpSocket::from)).collect::<io::Result<_>>()
+    };
+    bound().map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => BindError::UdpInUse(address.clone()),
+        _ => BindError::Io { address: address.clone(), source },
+    })
+}
+
+/// How much may wait in a UDP socket, each way: bursts of many clients come between two looks.
+const UDP_BUFFER: usize = 1 << 20;
+
+fn udp_socket(address: SocketAddr, shared: bool) -> io::Result<socket2::Socket> {
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_port(shared)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    // The system has a limit of its own, and what it gives is enough.
+    let _ = socket.set_recv_buffer_size(UDP_BUFFER);
+    let _ = socket.set_send_buffer_size(UDP_BUFFER);
+    socket.bind(&address.into())?;
+    Ok(socket)
 }
 
 fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<(Vec<TcpListener>, SocketAddr)> {
@@ -143,6 +211,18 @@ mod tests {
         assert!(matches!(bind(&bound, 1), Err(BindError::InUse(_))));
         drop(sockets);
         assert!(bind(&bound, 1).is_ok(), "free again");
+    }
+
+    #[test]
+    fn udp_goes_with_tcp_and_a_second_one_is_refused() {
+        let (sockets, bound, datagrams) = bind_with_udp(&any_port(), 2, true).unwrap();
+        assert_eq!((sockets.len(), datagrams.len()), (2, 2));
+        for datagram in &datagrams {
+            assert_eq!(BindAddress::Tcp(datagram.local_addr().unwrap()), bound);
+        }
+        assert!(matches!(bind_udp(&bound, 1), Err(BindError::UdpInUse(_))));
+        drop(datagrams);
+        assert!(bind_udp(&bound, 1).is_ok(), "free again");
     }
 
     #[test]

@@ -7,8 +7,8 @@ use crate::proxy::Outbound;
 use crate::wire::grpc::STATUS;
 use crate::wire::{Known, ResponseHead};
 
-/// Adds the length of a body of our own, and the date.
-pub(super) fn complete(head: &mut ResponseHead, body: &Outbound, is_head: bool) {
+/// Adds the length of a body of our own, the date, and where else the same is to be had.
+pub(super) fn complete(head: &mut ResponseHead, body: &Outbound, is_head: bool, alt_svc: Option<&str>) {
     // A response of gRPC that is trailers alone has no body that could have a length.
     let bodiless = head.fields.contains(STATUS)
         || matches!(
@@ -25,5 +25,10 @@ pub(super) fn complete(head: &mut ResponseHead, body: &Outbound, is_head: bool) 
     }
     if !head.fields.contains(Known::Date) {
         head.fields.append(Known::Date, &date::now());
+    }
+    if let Some(alt_svc) = alt_svc
+        && !head.fields.contains("alt-svc")
+    {
+        head.fields.append("alt-svc", alt_svc.as_bytes());
     }
 }

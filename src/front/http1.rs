@@ -244,7 +244,7 @@ impl Client<'_> {
     /// Says that the connection is no longer HTTP, and passes on what comes.
     async fn tunnel(&self, response: Response, tunnel: Tunnel, early: &[u8]) -> Next {
         let Response { mut head, body, .. } = response;
-        complete(&mut head, &body, false);
+        complete(&mut head, &body, false, self.downstream.alt_svc.as_deref());
         head.fields.append(Known::Connection, b"upgrade");
         let mut out = early.to_vec();
         head.write(&mut out);
@@ -320,7 +320,7 @@ impl Client<'_> {
             asked.is_head || head.status == StatusCode::NO_CONTENT || head.status == StatusCode::NOT_MODIFIED;
         let mut coding = Coding::Plain;
         let mut ends_by_close = false;
-        complete(&mut head, &body, asked.is_head);
+        complete(&mut head, &body, asked.is_head, self.downstream.alt_svc.as_deref());
         if let Outbound::Stream(_) = &body
             && !is_bodiless
             && !head.fields.contains(Known::ContentLength)

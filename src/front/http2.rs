@@ -182,7 +182,7 @@ async fn serve_stream(
     match (response.tunnel.take(), wanted) {
         (Some(tunnel), Some(from_client)) => {
             let head = &mut response.head;
-            complete(head, &response.body, is_head);
+            complete(head, &response.body, is_head, downstream.alt_svc.as_deref());
             head.status = StatusCode::OK;
             head.fields.remove(Known::Upgrade);
             head.fields.remove("sec-websocket-accept");
@@ -203,7 +203,7 @@ async fn answer(
     is_head: bool,
 ) {
     let proxy::Response { mut head, body, .. } = response;
-    complete(&mut head, &body, is_head);
+    complete(&mut head, &body, is_head, downstream.alt_svc.as_deref());
     let end = is_head || body.is_empty();
     match respond.send_response(given(&head), end) {
         Ok(stream) if !end => {

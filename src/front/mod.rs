@@ -4,7 +4,7 @@
 //! Reading order: [`bind`] (sockets, and the refusal to share an address with another process), [`handover`] (sockets of
 //! the process before this one, which come by [`channel`], and of the service manager, by [`activation`]), [`accept`] (a
 //! worker's accept loops), [`connection`] (which protocol it is), `proxy_header` (whose it is, where a balancer says so), [`tls`],
-//! [`http1`] and [`http2`] (and `complete`, `date`). The orderly end is [`crate::net::drain`]'s.
+//! [`http1`] and [`http2`] (and `complete`, `date`), `http3`. The orderly end is [`crate::net::drain`]'s.
 
 pub mod accept;
 pub mod activation;
@@ -16,6 +16,8 @@ mod date;
 pub mod handover;
 pub mod http1;
 pub mod http2;
+#[cfg(feature = "http3")]
+mod http3;
 mod proxy_header;
 pub mod tls;
 

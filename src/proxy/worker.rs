@@ -57,6 +57,8 @@ pub struct Downstream {
     pub identity: Option<Rc<Identity>>,
     /// When it is to end.
     pub drained: Drained,
+    /// What its responses say of other ways to the same (`alt-svc`), if there are any.
+    pub alt_svc: Option<Box<str>>,
 }
 
 impl Worker {

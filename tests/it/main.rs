@@ -25,6 +25,8 @@ mod fast;
 mod forwarding;
 mod grpc;
 mod hostile;
+#[cfg(feature = "http3")]
+mod http3;
 mod observe;
 mod process;
 mod proxy_protocol;

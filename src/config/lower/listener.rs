@@ -46,6 +46,10 @@ fn listener(cx: &mut Lower<'_, '_>, field: &Field<raw::Listener>) -> Option<List
         }
         fits
     });
+    let http3 = raw.http3.get().copied();
+    if http3 == Some(true) {
+        may_serve_http3(cx, raw, bind.as_ref());
+    }
     let (header, idle, body, tunnel) = timeouts?;
     Some(Listener {
         name: name?,
@@ -58,6 +62,7 @@ fn listener(cx: &mut Lower<'_, '_>, field: &Field<raw::Listener>) -> Option<List
         body_timeout: body?,
         tunnel_timeout: tunnel?,
         max_header: max_header?,
+        http3: http3?,
         strict_host: *raw.strict_host.get()?,
         underscores: match raw.underscores.get()? {
             raw::Underscores::Keep => Underscores::Keep,
@@ -65,6 +70,28 @@ fn listener(cx: &mut Lower<'_, '_>, field: &Field<raw::Listener>) -> Option<List
             raw::Underscores::Refuse => Underscores::Refuse,
         },
     })
+}
+
+/// Reports why a listener cannot serve HTTP/3, which goes over UDP and TLS 1.3.
+fn may_serve_http3(cx: &mut Lower<'_, '_>, raw: &raw::Listener, bind: Option<&BindAddress>) {
+    let span = raw.http3.span;
+    if matches!(bind, Some(BindAddress::Unix(_))) {
+        cx.report
+            .error(Code::NoHttp3, span, "HTTP/3 goes over UDP, and this listener is a Unix socket")
+            .hint("take `http3` away, or bind to an address and a port");
+    } else if raw.tls.is_absent() {
+        cx.report
+            .error(Code::NoHttp3, span, "HTTP/3 is always encrypted, and this listener has no `tls`")
+            .hint("give it `tls: { certificates: [{ cert: …, key: … }] }`, or take `http3` away");
+    } else if matches!(raw.proxy_protocol.get(), Some(raw::ProxyHeader::Required)) {
+        cx.report
+            .error(Code::NoHttp3, span, "a PROXY header goes before TCP, and HTTP/3 has nothing like it")
+            .hint("take `http3` or `proxy_protocol` away");
+    } else if cfg!(not(feature = "http3")) {
+        cx.report
+            .error(Code::NoHttp3, span, "this binary was built without HTTP/3")
+            .hint("build it with the feature `http3`, or take the key away");
+    }
 }
 
 /// Reports addresses that two of all those that listen have in common.

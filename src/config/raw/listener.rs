@@ -43,6 +43,10 @@ pub(in crate::config) struct Listener {
     /// The largest request head, from 4KiB to 1MiB.
     #[serde(default = "kib_64")]
     pub(in crate::config) max_header: Field<Size>,
+    /// Whether HTTP/3 is served, too: on the UDP port of the same number. It needs `tls`. Responses over TCP then tell
+    /// clients so by `alt-svc`, where they have none of their own.
+    #[serde(default = "yes_no")]
+    pub(in crate::config) http3: Field<bool>,
     /// Whether a request is refused whose target names another host than its `Host`, or `https` on a plain connection.
     /// By default the target's host counts, and the upstream is told that one.
     #[serde(default = "yes_no")]

@@ -167,6 +167,21 @@ impl Secure {
         }
     }
 
+    /// The same for QUIC: TLS 1.3 alone, and HTTP/3 alone. What a client of it resumes, it may resume over TCP, too.
+    ///
+    /// # Errors
+    /// [`SecureError`] where there is no certificate.
+    #[cfg(feature = "http3")]
+    pub fn quic(self: &Arc<Self>) -> Result<ServerConfig, SecureError> {
+        let Some(any) = self.configs.first() else {
+            return Err(SecureError { listener: String::new(), why: "it has no certificate".to_owned() });
+        };
+        let mut config = ServerConfig::clone(any);
+        config.cert_resolver = Arc::new(ByHello(Arc::clone(self)));
+        config.alpn_protocols = vec![b"h3".to_vec()];
+        Ok(config)
+    }
+
     /// What was asked for.
     pub fn model(&self) -> &Arc<ListenerTls> {
         &self.model
@@ -222,4 +237,16 @@ impl Secure {
 fn asks_for_proof(hello: &ClientHello<'_>) -> bool {
     let Some(mut protocols) = hello.alpn() else { return false };
     protocols.next() == Some(acme::ALPN) && protocols.next().is_none()
+}
+
+/// The certificate by what a client's hello says, where one configuration serves all of them.
+#[cfg(feature = "http3")]
+#[derive(Debug)]
+struct ByHello(Arc<Secure>);
+
+#[cfg(feature = "http3")]
+impl ResolvesServerCert for ByHello {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.choose(&hello, None)?.cert_resolver.resolve(hello)
+    }
 }

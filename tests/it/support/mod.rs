@@ -6,6 +6,8 @@ pub mod certs;
 pub mod client;
 pub mod grpc;
 pub mod haproxy;
+#[cfg(feature = "http3")]
+pub mod http3;
 pub mod lineage;
 pub mod load;
 pub mod pebble;
