@@ -28,6 +28,9 @@ const SAME_SIGNAL: Duration = Duration::from_millis(5);
 
 /// The variable that sets the log's level.
 const LOG: &str = "WEIR_LOG";
+/// What is logged unless it says otherwise. The watcher's library tells of watches that ended by themselves: a file
+/// replaced is no news. That of HTTP/2 warns of what peers send: strangers must not fill logs.
+const USUAL: &str = "info,notify=error,inotify=error,h2=error";
 
 /// Proxies until it is told to end.
 pub fn run(args: &RunArgs) -> Exit {
@@ -224,9 +227,10 @@ impl Signals {
 }
 
 fn start_log(format: LogFormat) {
-    // The watcher's library tells of watches that ended by themselves: a file replaced is no news.
-    let usual = || EnvFilter::new("info,notify=error,inotify=error");
-    let filter = EnvFilter::try_from_env(LOG).unwrap_or_else(|_| usual());
+    #[expect(clippy::disallowed_methods, reason = "how much is logged is asked for here alone")]
+    let wanted = std::env::var(LOG).unwrap_or_default();
+    // A level is for what is ours; libraries keep theirs unless they are named.
+    let filter = EnvFilter::try_new(format!("{USUAL},{wanted}")).unwrap_or_else(|_| EnvFilter::new(USUAL));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     // A log that exists already (in a test) stays.
     let _ = match format {

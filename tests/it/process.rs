@@ -249,3 +249,23 @@ async fn start_that_cannot_be_says_why_and_what_to_do() {
         assert!(said.contains(expected), "{said}");
     }
 }
+
+#[tokio::test]
+async fn what_strangers_send_over_http2_is_no_news_for_the_log() {
+    for (level, is_told) in [("", false), ("info", false), ("warn,h2=warn", true)] {
+        let upstream = Upstream::named("one").await;
+        let text = format!("listeners: [{{ bind: 127.0.0.1:0 }}]\n{}", to(upstream.address));
+        // The test needs what is said at the start.
+        let level_and = format!("{level},weir=info");
+        let mut process = Process::start_in(&text, &[("WEIR_LOG", &level_and)]);
+        let mut client = Client::connect(process.address).await;
+        // The answer to a ping that was never sent, and a ping that is answered.
+        let frames = b"\0\0\x08\x06\x01\0\0\0\0never---\0\0\x08\x06\0\0\0\0\0answered";
+        client.send([&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"[..], frames].concat()).await;
+        client.read_until("answered").await;
+        drop(client);
+        process.signal("TERM");
+        let log = process.rest_of_log().await;
+        assert_eq!(log.contains("PING ack"), is_told, "{level}: {log}");
+    }
+}

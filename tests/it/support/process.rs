@@ -86,6 +86,12 @@ impl Process {
         until("it ends", || async { child.lock().unwrap().try_wait().unwrap() }).await.code()
     }
 
+    /// What it has not been asked for of its log, to the end.
+    pub async fn rest_of_log(&mut self) -> String {
+        self.code().await;
+        self.log.lock().unwrap().iter().collect::<Vec<_>>().join("\n")
+    }
+
     /// The most memory it ever had, in bytes.
     pub fn peak(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
