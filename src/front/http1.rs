@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::complete::complete;
 use super::connection::{Ended, PREFACE};
+use super::tls::HTTP1;
 use crate::net::{Alarm, Coding, Fill, Link, Transfer, TransferError, clock};
 use crate::proxy::{
     Downstream, Failure, Outbound, Request, Response, Staying, Tunnel, Worker, handle, respond,
@@ -145,7 +146,12 @@ impl Client<'_> {
         }
     }
 
+    /// Whether what has come is the preface of HTTP/2, where nothing else was agreed on: that would be definitive
+    /// (RFC 7301 §3.2).
     fn speaks_http2(&self) -> bool {
+        if self.link.io().tls().is_some_and(|tls| tls.speaks(HTTP1)) {
+            return false;
+        }
         self.link.with_ahead(|bytes| {
             let common = bytes.len().min(PREFACE.len());
             bytes[..common] == PREFACE[..common]

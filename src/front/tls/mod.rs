@@ -34,7 +34,7 @@ pub use handshake::{Refusal, handshake};
 /// HTTP/2 in ALPN.
 pub(super) const H2: &[u8] = b"h2";
 /// HTTP/1.1 in ALPN.
-const HTTP1: &[u8] = b"http/1.1";
+pub(super) const HTTP1: &[u8] = b"http/1.1";
 
 /// How many tickets a client of TLS 1.3 gets: one for each of two connections, as browsers make them.
 const TICKETS: usize = 2;

@@ -42,6 +42,23 @@ async fn protocol_is_what_alpn_agrees_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn preface_of_http2_is_refused_where_http1_was_agreed_on() {
+    let edge = Edge::open("").await;
+    for (offered, is_served) in [(&["http/1.1"][..], false), (&[], true), (&["h2"], true)] {
+        let client = Client::new(&edge.authority, &VERSIONS).alpn(offered);
+        let mut stream = client.connect(edge.address, SHOP).await;
+        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        if is_served {
+            assert_eq!(answer[3..9], [4, 0, 0, 0, 0, 0], "{offered:?}: the first frame are settings");
+        } else {
+            assert_eq!(&answer, b"HTTP/1.1 505", "{offered:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn client_that_was_here_resumes_also_behind_a_reload() {
     let edge = Edge::open("").await;
     for version in VERSIONS {
