@@ -315,7 +315,9 @@ impl From<&HeaderMap> for Fields {
         let (text, lines) = (Vec::with_capacity(length + ROOM), Vec::with_capacity(map.len() + LINES));
         let mut fields = Self { text, lines, present: 0 };
         for (name, value) in map {
-            fields.append(name, value.as_bytes());
+            // White space around it is none of the value (RFC 9110 §5.5). HTTP/2 forbids it, but gRPC lets peers send
+            // it, and who reads it from HTTP/1 does not see it: here nobody does.
+            fields.append(name, value.as_bytes().trim_ascii());
         }
         fields
     }

@@ -126,6 +126,15 @@ fn check(fields: &Fields, model: &Rows) {
     assert!(written.eq_ignore_ascii_case(&text(&expected)), "{}", written.escape_ascii());
 }
 
+#[test]
+fn white_space_around_a_value_of_http2_is_none_of_it() {
+    for (sent, value) in [(" a", "a"), ("a\t", "a"), ("\t a b \t", "a b"), ("  ", ""), ("a", "a")] {
+        let map: HeaderMap =
+            [(http::HeaderName::from_static("x-user"), sent.try_into().unwrap())].into_iter().collect();
+        assert_eq!(Fields::from(&map).get("x-user"), Some(value.as_bytes()), "{sent:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
