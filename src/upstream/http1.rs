@@ -4,11 +4,13 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Method, StatusCode, Version};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::connect::Spoken;
@@ -21,6 +23,10 @@ use crate::wire::{Known, Length, ResponseHead};
 
 /// The largest response head that is accepted.
 const MAX_RESPONSE_HEAD: usize = 256 * 1024;
+
+/// How long a new connection may take before one that another request gives back is taken instead. One that is made in
+/// less is not thrown away half made.
+const HEAD_START: Duration = Duration::from_millis(10);
 
 /// How many 1xx responses are read before others have their turn.
 const TURN: usize = 16;
@@ -40,6 +46,25 @@ pub struct Connection {
 #[derive(Debug, Default)]
 pub struct Pool {
     idle: RefCell<Vec<Idle>>,
+    /// How many requests wait for a connection, and what tells them that one has come back.
+    waiting: Cell<usize>,
+    returned: Notify,
+}
+
+/// A request that waits for a connection.
+struct Waiting<'a>(&'a Cell<usize>);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a Cell<usize>) -> Self {
+        count.set(count.get() + 1);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
 }
 
 #[derive(Debug)]
@@ -114,6 +139,29 @@ impl Pool {
             connection.is_pooled.set(true);
             connection.event(ConnectionEvent::Idle);
             self.idle.borrow_mut().push(Idle { connection, since: clock::now() });
+            if self.waiting.get() > 0 {
+                self.returned.notify_one();
+            }
+        }
+    }
+
+    /// What `connecting` comes to, or a connection that has come back meanwhile: an endpoint whose queue of connections is
+    /// full, because many were wanted at once, still answers over those that it has.
+    async fn take_or<T>(&self, connecting: impl Future<Output = T>) -> Result<Connection, T> {
+        let mut connecting = pin!(connecting);
+        if let Ok(made) = tokio::time::timeout(HEAD_START, connecting.as_mut()).await {
+            return Err(made);
+        }
+        let _waiting = Waiting::new(&self.waiting);
+        loop {
+            if let Some(connection) = self.take() {
+                return Ok(connection);
+            }
+            tokio::select! {
+                biased;
+                made = connecting.as_mut() => return Err(made),
+                () = self.returned.notified() => {}
+            }
         }
     }
 
@@ -155,10 +203,11 @@ pub(super) async fn send(
             // In a box of its own: seldom needed, and larger than all the rest.
             (None, None) => {
                 let limit = endpoint.upstream.settings.connect_timeout;
-                let kind = match Box::pin(endpoint.connect(limit, caller)).await {
-                    Ok((io, Spoken::Http1)) => Ok(fresh(io)),
-                    Ok((io, Spoken::Http2)) => Err(SendErrorKind::Otherwise(Some(Box::new(io)))),
-                    Err(error) => Err(error.into()),
+                let kind = match Box::pin(pool.take_or(endpoint.connect(limit, caller))).await {
+                    Ok(idle) => Ok((idle, true)),
+                    Err(Ok((io, Spoken::Http1))) => Ok(fresh(io)),
+                    Err(Ok((io, Spoken::Http2))) => Err(SendErrorKind::Otherwise(Some(Box::new(io)))),
+                    Err(Err(error)) => Err(error.into()),
                 };
                 match kind {
                     Ok(fresh) => fresh,

@@ -4,6 +4,7 @@
 mod bodies;
 mod connections;
 mod http2;
+mod queue;
 mod splits;
 
 use std::time::Duration;
