@@ -15,7 +15,7 @@ FUZZ_TARGETS := http1_request http1_split http1_response chunked proxy_header
 FUZZ_CORPUS := target/fuzz-corpus
 
 # What tests talk to beside Rust's own, as PACKAGE:PROGRAM.
-PEERS := haproxy:haproxy openssl:openssl curl:curl pebble:pebble
+PEERS := haproxy:haproxy openssl:openssl curl:curl pebble:pebble nghttp2-client:h2load nghttp2-server:nghttpd
 
 # The load of the benchmarks is a crate of its own, and is checked like this one.
 LOAD := benches/peers/load/Cargo.toml
