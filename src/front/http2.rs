@@ -228,7 +228,12 @@ fn taken(request: Request<h2::RecvStream>) -> Option<(proxy::Request, Option<h2:
         head.method = Method::GET;
         upgrade.as_ref()?;
     }
-    let fields = Fields::from(&head.headers);
+    let mut fields = Fields::from(&head.headers);
+    if upgrade.is_some() {
+        // What comes is the tunnel's and no body: to an endpoint of HTTP/1.1 it would be one that never comes, and the
+        // next request on the connection would be read as it.
+        fields.remove(Known::ContentLength);
+    }
     let head = RequestHead::new(head.method, &head.uri, head.version, fields);
     let (body, wanted) = match upgrade {
         Some(_) => (Inbound::Empty, Some(stream)),

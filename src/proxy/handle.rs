@@ -267,8 +267,16 @@ impl<'a> Phases<'a> {
             Action::Respond(answer) => respond::fixed(answer),
             Action::Split(_) | Action::Upstream(_) => return Err(Failure::Internal),
         };
+        if self.asks_by_connect(head) && response.head.status.is_success() {
+            return Err(Failure::UpgradeUnsupported);
+        }
         route.response_headers.apply(&mut response.head.fields);
         Ok(Step::Answer(response, None))
+    }
+
+    /// Whether a tunnel is asked for in the words of HTTP/2, where any success says that it is open (RFC 8441 §5).
+    fn asks_by_connect(&self, head: &RequestHead) -> bool {
+        self.upgrade.is_some() && head.version == Version::HTTP_2
     }
 
     /// Draws the variant and counts the draw; gives the labels of where it leads, too.
@@ -325,6 +333,11 @@ impl<'a> Phases<'a> {
             record.broke_off(Cause::Protocol);
             return Err(Failure::UpstreamProtocol);
         }
+        if self.asks_by_connect(&record.head) && exchange.sink.is_none() && head.status.is_success() {
+            // To the client it would say that the tunnel is open.
+            record.broke_off(Cause::Protocol);
+            return Err(Failure::UpstreamProtocol);
+        }
         let fields = &mut head.fields;
         let chosen: Option<Box<[u8]>> = match (&exchange.sink, self.upgrade) {
             (Some(_), Some(upgrade)) if upgrade.is_websocket() && !answers(fields, &record.head) => {
@@ -338,6 +351,8 @@ impl<'a> Phases<'a> {
         headers::strip_hop_by_hop(fields);
         if let Some(chosen) = chosen {
             fields.append(Known::Upgrade, &chosen);
+            // It has no body (RFC 9110 §8.6), and what follows is no body either.
+            fields.remove(Known::ContentLength);
         }
         if head.status == StatusCode::NO_CONTENT {
             // RFC 9110 §8.6: not even 0.

@@ -236,7 +236,8 @@ pub(super) async fn send(
                 if let Some(upgrade) = outgoing.upgrade
                     && head.status == StatusCode::SWITCHING_PROTOCOLS
                 {
-                    return switch(head, upgrade, connection, uploading.is_none());
+                    let is_sent = uploading.is_none() && connection.is_kept.get();
+                    return switch(head, upgrade, connection, is_sent);
                 }
                 return accept(head, &outgoing.head.method, connection, uploading);
             }

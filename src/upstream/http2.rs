@@ -345,7 +345,8 @@ async fn send_once(
         }
     };
     // Other protocols have no name in HTTP/2, and an endpoint may ignore what is asked of it (RFC 9110 §7.8).
-    let upgrade = outgoing.upgrade.filter(|upgrade| upgrade.is_websocket() && body.is_empty());
+    let is_get = outgoing.head.method == Method::GET;
+    let upgrade = outgoing.upgrade.filter(|upgrade| upgrade.is_websocket() && is_get && body.is_empty());
     if upgrade.is_some() && !sender.is_extended_connect_protocol_enabled() {
         return Err(unsent(
             SendErrorKind::Protocol("the endpoint takes no WebSocket over HTTP/2".into()),
@@ -354,6 +355,8 @@ async fn send_once(
     }
     if upgrade.is_some() {
         request.headers_mut().remove(header::SEC_WEBSOCKET_KEY);
+        // It would be over with the first byte of the tunnel.
+        request.headers_mut().remove(header::CONTENT_LENGTH);
         *request.method_mut() = Method::CONNECT;
         request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
     }

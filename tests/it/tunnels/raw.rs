@@ -2,9 +2,11 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio_tungstenite::tungstenite::Message;
 
+use super::{hear, say};
 use crate::support::raw::{Client, exchange, read_head, status};
-use crate::support::websocket::connect;
+use crate::support::websocket::{Echo, connect};
 use crate::support::{Stage, Upstream};
 
 /// An endpoint that answers each connection's head with `answer` and then sends all back in upper case until the client
@@ -131,4 +133,46 @@ async fn wrong_answer_to_the_key_is_a_bad_gateway() {
         assert_eq!(refused.as_u16(), 502, "{is_http2}");
     }
     stage.assert_in_order().await;
+}
+
+#[tokio::test]
+async fn length_that_an_extended_connect_claims_reaches_no_endpoint() {
+    let upstream = Upstream::named("plain").await;
+    let stage = Stage::before(upstream.address).await;
+    let refused = connect(stage.proxy.address, true, "/", &[("content-length", "10")]).await;
+    assert!(refused.is_err());
+    let last = upstream.last();
+    assert_eq!((last.header("upgrade"), last.header("content-length")), ("websocket", ""));
+    // Nor one of HTTP/1.1 that comes without a body, where the bytes of the tunnel would be over it.
+    let echo = Echo::start(true).await;
+    let stage = Stage::speaking("http2", echo.address).await;
+    let (mut socket, _) = connect(stage.proxy.address, false, "/", &[("content-length", "0")]).await.unwrap();
+    say(&mut socket, Message::text("hello")).await;
+    assert_eq!(hear(&mut socket).await, Message::text("hello"));
+}
+
+#[tokio::test]
+async fn success_without_a_tunnel_is_no_success_to_an_extended_connect() {
+    let upstream = Upstream::named("plain").await;
+    let routes = "  - { paths: [/own], respond: { status: 204 } }\n  - { upstream: one }\n";
+    let sections = format!("upstreams:\n  one: {{ endpoints: ['{}'] }}\n", upstream.address);
+    let stage = Stage::serving("", &sections, routes).await;
+    for (path, status) in [("/", 502), ("/own", 501)] {
+        let refused = connect(stage.proxy.address, true, path, &[]).await.err().expect("no tunnel is open");
+        assert_eq!(refused.as_u16(), status, "{path}");
+    }
+    stage.assert_in_order().await;
+}
+
+#[tokio::test]
+async fn length_of_a_switch_is_not_passed_on() {
+    let stage = Stage::before(
+        shouting("HTTP/1.1 101 Go\r\nconnection: upgrade\r\nupgrade: shout/1\r\ncontent-length: 3\r\n\r\n")
+            .await,
+    )
+    .await;
+    let mut client = Client::connect(stage.proxy.address).await;
+    client.send(format!("{ASKING}early ")).await;
+    let head = client.read_until("EARLY ").await;
+    assert!(!head.to_ascii_lowercase().contains("content-length"), "{head}");
 }
