@@ -257,8 +257,13 @@ impl Client<'_> {
         out.extend_from_slice(b"\r\n");
         // A client that does not take it is met by the tunnel too.
         let _ = self.send(Transfer::new(out, Coding::Plain, None)).await;
-        tunnel.run(Inbound::http1(self.link, Length::UntilClose), Sink::Http1(Rc::clone(self.link))).await;
-        Next::Close { linger: true }
+        let from_client = Inbound::http1(self.link, Length::UntilClose);
+        let is_in_order = tunnel.run(from_client, Sink::Http1(Rc::clone(self.link))).await;
+        if !is_in_order {
+            // No end goes before the reset.
+            self.link.io().reset_on_close();
+        }
+        Next::Close { linger: is_in_order }
     }
 
     /// Passes 1xx responses on, each when the one before is written. HTTP/1.0 knows none.

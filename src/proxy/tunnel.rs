@@ -162,8 +162,9 @@ impl Source for Way<'_> {
 
 impl Tunnel {
     /// Passes bytes on between the client's end and the endpoint's, until both have ended, one of them breaks, nothing
-    /// has come for too long, or it may stay no longer.
-    pub async fn run(self, from_client: Inbound, to_client: Sink) {
+    /// has come for too long, or it may stay no longer. Gives whether it has ended in order; else the client is not to
+    /// take its end for one.
+    pub async fn run(self, from_client: Inbound, to_client: Sink) -> bool {
         let Self { body, sink, lease, mut record, is_websocket, mut stay, idle } = self;
         let course = Course { moved: Cell::new(Instant::now()), is_ending: Cell::new(false) };
         let (sent, received) = (Cell::new(0), Cell::new(0));
@@ -190,11 +191,13 @@ impl Tunnel {
             count: &received,
             failure: &endpoint_broke,
         };
+        let endpoint = sink.link();
         let broken = |broke: &Cell<Option<Broken>>| broke.get().unwrap_or(Broken::Write);
         let outcome = {
             let mut up = pin!(sink.pass(&mut up));
             let mut down = pin!(to_client.pass(&mut down));
-            let (mut up_done, mut down_done) = (false, false);
+            let (mut up_done, mut down_done, mut is_half) = (false, false, false);
+            // Once a WebSocket has ended on one side, how the other one goes is no failure.
             let mut timer = pin!(sleep_until(course.moved.get() + idle));
             poll_fn(|cx| {
                 if !course.is_ending.get() && stay.poll_over(cx).is_ready() {
@@ -208,7 +211,7 @@ impl Tunnel {
                             Broken::Read => Failure::ClientAborted,
                             Broken::Write => Failure::UpstreamReset,
                         };
-                        return Poll::Ready(Some(failure));
+                        return Poll::Ready(Some(failure).filter(|_| !is_half));
                     }
                     up_done = true;
                 }
@@ -218,21 +221,27 @@ impl Tunnel {
                             Broken::Read => Failure::UpstreamReset,
                             Broken::Write => Failure::ClientAborted,
                         };
-                        return Poll::Ready(Some(failure));
+                        return Poll::Ready(Some(failure).filter(|_| !is_half));
                     }
                     down_done = true;
                 }
                 if up_done && down_done {
                     return Poll::Ready(None);
                 }
-                if is_websocket && (up_done || down_done) && !course.is_ending.replace(true) {
-                    // It has no half that lives on (RFC 6455 §7.1.1).
+                if is_websocket && (up_done || down_done) && !course.is_ending.get() && !is_half {
+                    // It has no half that lives on (RFC 6455 §7.1.1). The other side may still answer the goodbye.
+                    is_half = true;
                     timer.as_mut().reset(Instant::now() + GOODBYE);
-                    cx.waker().wake_by_ref();
                 }
                 while timer.as_mut().poll(cx).is_ready() {
                     if course.is_ending.get() {
                         return Poll::Ready(None);
+                    }
+                    if is_half {
+                        course.is_ending.set(true);
+                        timer.as_mut().reset(Instant::now() + GOODBYE);
+                        cx.waker().wake_by_ref();
+                        continue;
                     }
                     let deadline = course.moved.get() + idle;
                     if deadline <= Instant::now() {
@@ -256,12 +265,17 @@ impl Tunnel {
             let _ = timeout(GOODBYE, hearing).await;
         }
         drop((up, down));
-        if outcome == Some(Failure::UpstreamReset) {
-            record.broke_off(Cause::Reset);
+        match outcome {
+            Some(Failure::UpstreamReset) => record.broke_off(Cause::Reset),
+            // Whichever way it was found out.
+            Some(Failure::ClientAborted) => endpoint.iter().for_each(|link| link.io().reset_on_close()),
+            _ => {}
         }
+        drop(endpoint);
         drop(lease);
         record.request_bytes = sent.get();
         record.response_bytes = received.get();
         record.close(outcome);
+        !matches!(outcome, Some(Failure::UpstreamReset | Failure::ClientAborted))
     }
 }

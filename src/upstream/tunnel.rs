@@ -80,6 +80,14 @@ impl Upgrade {
 }
 
 impl Sink {
+    /// The connection, where it is one of its own.
+    pub fn link(&self) -> Option<Rc<Link>> {
+        match self {
+            Self::Http1(link) => Some(Rc::clone(link)),
+            Self::Http2(_) => None,
+        }
+    }
+
     /// Passes on all that comes from `source`, and its end; true when that was all of it. Where `source` breaks off, the
     /// peer sees no orderly end.
     pub async fn pass<S: Source>(self, mut source: S) -> bool {

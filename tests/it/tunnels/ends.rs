@@ -9,7 +9,12 @@ use tokio_tungstenite::tungstenite::Message;
 use super::{BOTH, before, hear, protocol, say};
 use crate::support::raw::{Client, read_head};
 use crate::support::websocket::{Echo, connect};
-use crate::support::{PATIENCE, Proxy, until};
+use crate::support::{PATIENCE, Proxy, Stage, until};
+
+const ASKING: &str = "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+                      sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+                      sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 #[tokio::test]
 async fn tunnel_that_stands_still_is_closed_and_one_that_moves_is_not() {
@@ -73,17 +78,10 @@ async fn close_of_a_drain_waits_for_the_end_of_the_frame_that_is_under_way() {
     ))
     .await;
     let mut client = Client::connect(proxy.address).await;
-    client
-        .send(
-            "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
-             sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-        )
-        .await;
+    client.send(ASKING).await;
     let (mut endpoint, _) = listener.accept().await.unwrap();
     read_head(&mut endpoint).await.unwrap();
-    let switch = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
-                  sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
-    endpoint.write_all(switch.as_bytes()).await.unwrap();
+    endpoint.write_all(SWITCH.as_bytes()).await.unwrap();
     client.read_until("\r\n\r\n").await;
     // A frame of ten bytes, of which four have come, and the client's own of which the head has.
     endpoint.write_all(&[0x82, 10, b'a', b'b', b'c', b'd']).await.unwrap();
@@ -145,4 +143,30 @@ async fn variant_that_is_taken_back_closes_its_websockets_by_the_deadline_and_no
         say(&mut socket, Message::text("still here")).await;
         assert_eq!(hear(&mut socket).await, Message::text("still here"));
     }
+}
+
+#[tokio::test]
+async fn side_that_says_goodbye_and_ends_hears_the_other_s_answer_and_not_ours() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let stage = Stage::before(listener.local_addr().unwrap()).await;
+    for is_endpoint in [false, true] {
+        let mut client = Client::connect(stage.proxy.address).await;
+        client.send(ASKING).await;
+        let (mut endpoint, _) = listener.accept().await.unwrap();
+        read_head(&mut endpoint).await.unwrap();
+        endpoint.write_all(SWITCH.as_bytes()).await.unwrap();
+        client.read_until("\r\n\r\n").await;
+        let (mut first, mut second) = if is_endpoint { (endpoint, client.0) } else { (client.0, endpoint) };
+        first.write_all(&[0x88, 2, 0x03, 0xe8]).await.unwrap();
+        first.shutdown().await.unwrap();
+        let mut heard = Vec::new();
+        tokio::time::timeout(PATIENCE, second.read_to_end(&mut heard)).await.unwrap().unwrap();
+        assert_eq!(heard, [0x88, 2, 0x03, 0xe8]);
+        second.write_all(&[0x88, 2, 0x03, 0xe9]).await.unwrap();
+        second.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        tokio::time::timeout(PATIENCE, first.read_to_end(&mut answer)).await.unwrap().unwrap();
+        assert_eq!(answer, [0x88, 2, 0x03, 0xe9], "{is_endpoint}");
+    }
+    stage.assert_in_order().await;
 }

@@ -7,7 +7,7 @@ use tokio_tungstenite::tungstenite::Message;
 use super::{hear, say};
 use crate::support::raw::{Client, exchange, read_head, status};
 use crate::support::websocket::{Echo, connect};
-use crate::support::{Stage, Upstream};
+use crate::support::{PATIENCE, Stage, Upstream};
 
 /// An endpoint that answers each connection's head with `answer` and then sends all back in upper case until the client
 /// has ended, and says `bye`.
@@ -175,4 +175,24 @@ async fn length_of_a_switch_is_not_passed_on() {
     client.send(format!("{ASKING}early ")).await;
     let head = client.read_until("EARLY ").await;
     assert!(!head.to_ascii_lowercase().contains("content-length"), "{head}");
+}
+
+#[tokio::test]
+async fn tunnel_that_breaks_on_one_side_has_no_orderly_end_on_the_other() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let stage = Stage::before(listener.local_addr().unwrap()).await;
+    for is_endpoint in [false, true] {
+        let mut client = Client::connect(stage.proxy.address).await;
+        client.send(ASKING).await;
+        let (mut endpoint, _) = listener.accept().await.unwrap();
+        read_head(&mut endpoint).await.unwrap();
+        endpoint.write_all(SWITCH.as_bytes()).await.unwrap();
+        client.read_until("\r\n\r\n").await;
+        let (breaking, mut other) = if is_endpoint { (endpoint, client.0) } else { (client.0, endpoint) };
+        breaking.set_zero_linger().unwrap();
+        drop(breaking);
+        let end = tokio::time::timeout(PATIENCE, other.read(&mut [0; 1])).await.expect("it ends");
+        assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset, "{is_endpoint}");
+    }
+    stage.assert_in_order().await;
 }
