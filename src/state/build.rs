@@ -20,6 +20,9 @@ use crate::upstream::{Upstream, resolve};
 /// How long the first look-up of a new endpoint's name may hold up a change.
 const FIRST_RESOLVE: Duration = Duration::from_secs(2);
 
+/// How long after its time a variant that is not written any more is known as leaving: who is late finds it there.
+const LATE: Duration = Duration::from_mins(10);
+
 /// Why a valid configuration cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
@@ -141,32 +144,39 @@ fn entry(
 
 /// The variants that nobody gets any more though `former` gave them out, and those that are leaving since before.
 fn leaving(config: &Config, former: &Snapshot, since: Generation) -> Vec<Leaving> {
-    let mut leaving = Vec::new();
+    let now = Instant::now();
+    let mut leaving: Vec<_> =
+        former.leaving.iter().filter(|left| is_leaving_still(left, config, now)).cloned().collect();
     for split in &config.splits {
         let Some(limit) = split.drain else { continue };
         let pure = &split.split;
         let Some(old) = former.config.splits.iter().find(|old| old.split.name == pure.name) else { continue };
         for (index, variant) in old.split.variants.iter().enumerate() {
-            if pure.variant(variant.name.as_str()).is_some_and(|variant| pure.is_given_out(variant)) {
-                continue;
-            }
-            let before =
-                former.leaving.iter().find(|left| left.split == pure.name && left.variant == variant.name);
-            if let Some(before) = before {
-                leaving.push(before.clone());
-            } else if old.split.is_given_out(index) {
-                let now = Instant::now();
-                let window = Window { since: now, by: now + limit };
+            let is_given_out =
+                pure.variant(variant.name.as_str()).is_some_and(|variant| pure.is_given_out(variant));
+            if !is_given_out && old.split.is_given_out(index) {
                 leaving.push(Leaving {
                     split: pure.name.clone(),
                     variant: variant.name.clone(),
                     since,
-                    window,
+                    window: Window { since: now, by: now + limit },
                 });
             }
         }
     }
     leaving
+}
+
+/// Whether what has been leaving has to go under `config` too: not where it is given out again, or may stay to its end.
+/// What is not written any more was taken back all the same.
+fn is_leaving_still(left: &Leaving, config: &Config, now: Instant) -> bool {
+    let is_remembered = now < left.window.by + LATE;
+    let Some(split) = config.splits.iter().find(|split| split.split.name == left.split) else {
+        return is_remembered;
+    };
+    let pure = &split.split;
+    split.drain.is_some()
+        && pure.variant(left.variant.as_str()).map_or(is_remembered, |variant| !pure.is_given_out(variant))
 }
 
 /// The headers that a key, a condition or an override names, and those that only we may set.

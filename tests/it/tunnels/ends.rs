@@ -146,6 +146,39 @@ async fn variant_that_is_taken_back_closes_its_websockets_by_the_deadline_and_no
 }
 
 #[tokio::test]
+async fn variant_that_is_removed_goes_by_its_deadline_whatever_is_reloaded_meanwhile() {
+    let (blue, green) = (Echo::start(false).await, Echo::start(false).await);
+    let text = |further: &str| {
+        format!(
+            "workers: 1\nlisteners: [{{ bind: 127.0.0.1:0 }}]\n\
+             upstreams:\n  blue: {{ endpoints: ['{}'] }}\n  green: {{ endpoints: ['{}'] }}\n\
+             splits:\n  main:\n    key: [header:x-user-id]\n    drain: 5s\n{further}\
+             routes:\n  - {{ split: main }}\n",
+            blue.address, green.address
+        )
+    };
+    let proxy = Proxy::start_whole(&text(
+        "    variants: [{ name: blue }, { name: green }]\n    \
+         rules: [{ when: [{ value: header:x-user-id, in: [g] }], variant: green }]\n",
+    ))
+    .await;
+    let mut sockets = Vec::new();
+    for _ in 0..20 {
+        sockets.push(connect(proxy.address, false, "/", &[("x-user-id", "g")]).await.unwrap().0);
+    }
+    assert_eq!(green.seen.lock().unwrap().len(), 20);
+    proxy.replace(&text("    variants: [{ name: blue }]\n")).await;
+    for further in ["    variants: [{ name: blue }]\n    expose: true\n", "    variants: [{ name: blue }]\n"]
+    {
+        proxy.replace(&text(further)).await;
+    }
+    for mut socket in sockets {
+        let Message::Close(Some(frame)) = hear(&mut socket).await else { panic!("it is closed in order") };
+        assert_eq!(u16::from(frame.code), 1012);
+    }
+}
+
+#[tokio::test]
 async fn side_that_says_goodbye_and_ends_hears_the_other_s_answer_and_not_ours() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let stage = Stage::before(listener.local_addr().unwrap()).await;
