@@ -4,6 +4,7 @@
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -19,6 +20,9 @@ use crate::telemetry::Cause;
 use crate::upstream::local::Lease;
 use crate::upstream::{Inbound, UploadState};
 use crate::wire::grpc::Status;
+
+/// A response that is over by then need not be asked whether it may stay.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// A response body on its way to the client.
 #[derive(Debug)]
@@ -62,7 +66,7 @@ pub struct Staying<'a> {
     body: Outbound,
     worker: &'a Worker,
     downstream: &'a Downstream,
-    /// Made when it waits for the first time: most bodies never do.
+    /// Made when it waits for the first time, or is long while somebody has to go: most bodies never do.
     stay: Option<Stay>,
 }
 
@@ -255,9 +259,16 @@ impl Source for Staying<'_> {
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<Fill, OutboundError>> {
         let polled = self.body.poll_fill(cx);
-        if polled.is_pending()
+        let may_have_to_go = match &polled {
+            Poll::Pending => true,
+            // One that never waits is asked as well, once there is a reason to.
+            Poll::Ready(Ok(Fill::Data)) => self.worker.stays.is_anybody_told(),
+            Poll::Ready(_) => false,
+        };
+        if may_have_to_go
             && let Outbound::Stream(stream) = &mut self.body
             && let Some(record) = &stream.record
+            && (polled.is_pending() || record.is_older_than(AT_ONCE))
         {
             let stay = self
                 .stay

@@ -144,6 +144,11 @@ impl Record {
         self.started
     }
 
+    /// Whether the request began longer ago than `age`, by the clock of what has come.
+    pub fn is_older_than(&self, age: Duration) -> bool {
+        clock::now().saturating_duration_since(self.started) > age
+    }
+
     /// The request goes to `target`'s upstream from now on.
     pub fn enter(&mut self, target: TargetId) {
         self.leave();

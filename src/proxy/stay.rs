@@ -68,6 +68,11 @@ impl Stays {
         self.until.get().is_some_and(|until| now < until + LATE)
     }
 
+    /// Whether some ever had to go.
+    pub fn is_anybody_told(&self) -> bool {
+        self.until.get().is_some()
+    }
+
     /// Lets everybody look whether it is he.
     pub fn look(&self) {
         for (_, waker) in self.wakers.borrow().iter() {

@@ -6,9 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body::Frame;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::client::piped;
-use crate::support::raw::Client;
+use crate::support::raw::{Client, read_head};
 use crate::support::{PATIENCE, Proxy, Upstream};
 
 /// An upstream whose responses begin with `first` and never end; a gRPC request is answered as such.
@@ -117,4 +118,50 @@ async fn variant_that_is_taken_back_ends_its_streams_and_no_connection() {
     let next = tokio::time::timeout(Duration::from_millis(100), stays.data()).await;
     assert!(next.is_err(), "the other variant's stream lives on: {next:?}");
     assert_eq!(proxy.metric("weir_errors_total", &["code=\"drained\""]).await, 2.0);
+}
+
+/// An endpoint that sends without end, as fast as it is read.
+async fn gushing() -> std::net::SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                read_head(&mut stream).await.unwrap();
+                let head = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000000\r\n\r\n";
+                stream.write_all(head).await.unwrap();
+                while stream.write_all(&[b'x'; 64 * 1024]).await.is_ok() {}
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn response_that_never_waits_ends_with_its_variant_too() {
+    let (blue, green) = (gushing().await, gushing().await);
+    let text = |rules: &str| {
+        format!(
+            "workers: 1\nlisteners: [{{ bind: 127.0.0.1:0 }}]\n\
+             upstreams:\n  blue: {{ endpoints: ['{blue}'] }}\n  green: {{ endpoints: ['{green}'] }}\n\
+             splits:\n  main:\n    key: [header:x-user-id]\n    drain: 2s\n    \
+             variants: [{{ name: blue }}, {{ name: green }}]\n    rules: {rules}\n\
+             routes:\n  - {{ split: main }}\n"
+        )
+    };
+    let pin = "[{ when: [{ value: header:x-user-id, in: [g] }], variant: green }]";
+    let proxy = Proxy::start_whole(&text(pin)).await;
+    let mut client = Client::connect(proxy.address).await;
+    client.send("GET / HTTP/1.1\r\nhost: a\r\nx-user-id: g\r\n\r\n").await;
+    client.read_until("\r\n\r\n").await;
+    proxy.replace(&text("[]")).await;
+    // It takes a little at a time, so that there is always more for it.
+    let mut part = vec![0; 64 * 1024];
+    let reading = async {
+        while client.0.read(&mut part).await.is_ok_and(|read| read > 0) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, reading).await.expect("it ends");
+    assert_eq!(proxy.metric("weir_errors_total", &["code=\"drained\""]).await, 1.0);
 }
