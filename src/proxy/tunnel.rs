@@ -59,14 +59,8 @@ struct Way<'a> {
     goodbye: Bytes,
     is_saying_goodbye: bool,
     count: &'a Cell<u64>,
-    failure: &'a Cell<Option<Broken>>,
-}
-
-/// How a way broke off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Broken {
-    Read,
-    Write,
+    /// Whether it broke off where it comes from. Where it goes to is seen by whoever writes.
+    is_cut: &'a Cell<bool>,
 }
 
 impl Way<'_> {
@@ -109,7 +103,7 @@ impl Source for Way<'_> {
         }
         let polled = self.body.poll_fill(cx);
         if let Poll::Ready(Err(_)) = &polled {
-            self.failure.set(Some(Broken::Read));
+            self.is_cut.set(true);
         }
         polled.map_ok(|fill| match fill {
             Fill::Data => Fill::Data,
@@ -160,6 +154,22 @@ impl Source for Way<'_> {
     }
 }
 
+/// Hears what the peers still say, their own goodbyes: whoever closes before it is read sends a reset, which may overtake
+/// ours.
+async fn hear_out([up, down]: [&mut Way<'_>; 2]) {
+    let hearing = poll_fn(|cx| {
+        let are_over = [up.poll_over(cx).is_ready(), down.poll_over(cx).is_ready()];
+        if are_over == [true; 2] { Poll::Ready(()) } else { Poll::Pending }
+    });
+    // Who does not answer has had its time.
+    let _ = timeout(GOODBYE, hearing).await;
+}
+
+/// Whose failure it is that a way broke off: of whom it comes from, or of whom it goes to.
+fn blame(is_cut: &Cell<bool>, from: Failure, to: Failure) -> Failure {
+    if is_cut.get() { from } else { to }
+}
+
 impl Tunnel {
     /// Passes bytes on between the client's end and the endpoint's, until both have ended, one of them breaks, nothing
     /// has come for too long, or it may stay no longer. Gives whether it has ended in order; else the client is not to
@@ -168,7 +178,7 @@ impl Tunnel {
         let Self { body, sink, lease, mut record, is_websocket, mut stay, idle } = self;
         let course = Course { moved: Cell::new(Instant::now()), is_ending: Cell::new(false) };
         let (sent, received) = (Cell::new(0), Cell::new(0));
-        let (client_broke, endpoint_broke) = (Cell::new(None), Cell::new(None));
+        let (is_client_cut, is_endpoint_cut) = (Cell::new(false), Cell::new(false));
         let frames = || is_websocket.then(RefCell::default);
         let goodbye =
             |code, mask| if is_websocket { websocket::close(code, mask).into() } else { Bytes::new() };
@@ -180,7 +190,7 @@ impl Tunnel {
             goodbye: goodbye(websocket::GOING_AWAY, Some([a, b, c, d])),
             is_saying_goodbye: false,
             count: &sent,
-            failure: &client_broke,
+            is_cut: &is_client_cut,
         };
         let mut down = Way {
             body,
@@ -189,10 +199,9 @@ impl Tunnel {
             goodbye: goodbye(websocket::SERVICE_RESTART, None),
             is_saying_goodbye: false,
             count: &received,
-            failure: &endpoint_broke,
+            is_cut: &is_endpoint_cut,
         };
         let endpoint = sink.link();
-        let broken = |broke: &Cell<Option<Broken>>| broke.get().unwrap_or(Broken::Write);
         let outcome = {
             let mut up = pin!(sink.pass(&mut up));
             let mut down = pin!(to_client.pass(&mut down));
@@ -207,20 +216,14 @@ impl Tunnel {
                 if !up_done && let Poll::Ready(is_whole) = up.as_mut().poll(cx) {
                     if !is_whole {
                         // What the client broke off, or the endpoint does not take any more.
-                        let failure = match broken(&client_broke) {
-                            Broken::Read => Failure::ClientAborted,
-                            Broken::Write => Failure::UpstreamReset,
-                        };
+                        let failure = blame(&is_client_cut, Failure::ClientAborted, Failure::UpstreamReset);
                         return Poll::Ready(Some(failure).filter(|_| !is_half));
                     }
                     up_done = true;
                 }
                 if !down_done && let Poll::Ready(is_whole) = down.as_mut().poll(cx) {
                     if !is_whole {
-                        let failure = match broken(&endpoint_broke) {
-                            Broken::Read => Failure::UpstreamReset,
-                            Broken::Write => Failure::ClientAborted,
-                        };
+                        let failure = blame(&is_endpoint_cut, Failure::UpstreamReset, Failure::ClientAborted);
                         return Poll::Ready(Some(failure).filter(|_| !is_half));
                     }
                     down_done = true;
@@ -254,15 +257,7 @@ impl Tunnel {
             .await
         };
         if outcome.is_none() {
-            // What the peers still say, their own goodbyes: whoever closes before it is read sends a reset, which may
-            // overtake ours.
-            let over = |way: &mut Way<'_>, cx: &mut Context<'_>| way.poll_over(cx).is_ready();
-            let hearing = poll_fn(|cx| {
-                let are_over = [over(&mut up, cx), over(&mut down, cx)];
-                if are_over == [true; 2] { Poll::Ready(()) } else { Poll::Pending }
-            });
-            // Who does not answer has had its time.
-            let _ = timeout(GOODBYE, hearing).await;
+            hear_out([&mut up, &mut down]).await;
         }
         drop((up, down));
         match outcome {

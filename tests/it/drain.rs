@@ -130,7 +130,7 @@ async fn gushing() -> std::net::SocketAddr {
                 read_head(&mut stream).await.unwrap();
                 let head = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000000\r\n\r\n";
                 stream.write_all(head).await.unwrap();
-                while stream.write_all(&[b'x'; 64 * 1024]).await.is_ok() {}
+                while stream.write_all(&vec![b'x'; 64 * 1024]).await.is_ok() {}
             });
         }
     });

@@ -3,6 +3,7 @@
 
 mod ends;
 mod raw;
+mod secure;
 
 use futures_util::{SinkExt, StreamExt};
 use tokio_tungstenite::tungstenite::{Bytes, Message};

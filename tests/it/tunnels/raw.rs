@@ -32,8 +32,10 @@ async fn shouting(answer: &'static str) -> std::net::SocketAddr {
     address
 }
 
-const ASKING: &str = "GET /x HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: shout/1\r\n\r\n";
-const SWITCH: &str = "HTTP/1.1 101 Go\r\nconnection: upgrade\r\nupgrade: shout/1\r\nx-a: b\r\n\r\n";
+pub(super) const ASKING: &str =
+    "GET /x HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: shout/1\r\n\r\n";
+pub(super) const SWITCH: &str =
+    "HTTP/1.1 101 Go\r\nconnection: upgrade\r\nupgrade: shout/1\r\nx-a: b\r\n\r\n";
 
 #[tokio::test]
 async fn any_protocol_passes_and_each_side_ends_by_itself() {
