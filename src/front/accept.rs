@@ -243,8 +243,17 @@ fn serve(
     let secure = accepting.secure.borrow().clone();
     let (worker, drained) = (Rc::clone(worker), drained.clone());
     let alt_svc = accepting.alt_svc();
-    let downstream =
-        Downstream { listener, id, peer, client, secure: false, identity: None, drained, alt_svc };
+    let downstream = Downstream {
+        listener,
+        id,
+        peer,
+        client,
+        is_anonymous: false,
+        secure: false,
+        identity: None,
+        drained,
+        alt_svc,
+    };
     let open = Open::new(&worker, id);
     spawn(async move {
         connection::serve(&worker, io, secure, downstream).await;

@@ -57,8 +57,11 @@ pub(super) async fn settle(
             downstream.client = Some(Rc::new(Client::new(addresses)));
             return true;
         }
-        // The balancer speaks for itself.
-        Ok(None) => return true,
+        // The balancer speaks for itself, or for somebody whom it does not name: the bytes may be anybody's.
+        Ok(None) => {
+            downstream.is_anonymous = true;
+            return true;
+        }
         Err(error) => error,
     };
     let cause = match &error {

@@ -136,7 +136,10 @@ impl<'a> Phases<'a> {
         let listener = snapshot.listener(&self.downstream.listener);
         let settings = listener.map_or(&self.downstream.listener, |index| &snapshot.config.listeners[index]);
         let peer = &self.downstream.peer;
-        let trust = Trust::of(settings.trust.as_ref(), peer.ip());
+        let trust = match settings.trust.as_ref() {
+            Some(_) if self.downstream.is_anonymous => Trust::nobody(),
+            listed => Trust::of(listed, peer.ip()),
+        };
         let authority = addressee(head, settings.strict_host, self.downstream.secure || trust.forwarding);
         let is_named_well = underscores::settle(&mut head.fields, settings.underscores);
         let identity = self.downstream.identity.as_deref();

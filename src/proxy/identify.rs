@@ -29,6 +29,11 @@ impl<'a> Trust<'a> {
         let forwarding = listed.is_some_and(|set| set.contains(peer));
         Self { identity: listed.is_none() || forwarding, forwarding, forwarders: listed }
     }
+
+    /// What counts where somebody is trusted, and it is not known who this is.
+    pub fn nobody() -> Self {
+        Self { identity: false, forwarding: false, forwarders: None }
+    }
 }
 
 /// Whom a request is for: by its target, else by `Host`. `is_strict` is the listener's `strict_host`; `is_secure` says

@@ -51,6 +51,9 @@ pub struct Downstream {
     pub peer: Peer,
     /// Whence and whereto the connection was made, or is announced to have been; `None` where it has no addresses.
     pub client: Option<Rc<Client>>,
+    /// Whether a balancer passes it on without a word of whose it is: then nobody's headers count, though `trust` names
+    /// the balancer.
+    pub is_anonymous: bool,
     /// Whether the connection is encrypted.
     pub secure: bool,
     /// Who it is by its certificate, which was verified.

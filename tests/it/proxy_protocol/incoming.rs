@@ -169,12 +169,22 @@ async fn identity_headers_of_an_announced_stranger_are_removed() {
         arms.yaml()
     ))
     .await;
-    for (client, arm) in [("192.0.2.7", "blue"), ("10.9.9.9", "gold")] {
-        let ask = Ask::get("/").with("x-tier", "gold");
+    let rows = [
+        (line("192.0.2.7"), "blue"),
+        (line("10.9.9.9"), "gold"),
+        // The balancer is trusted itself, and does not say whose words these are.
+        (b"PROXY UNKNOWN\r\n".to_vec(), "blue"),
+        (header(None), "blue"),
+    ];
+    for (sent, arm) in rows {
+        let ask = Ask::get("/").with("x-tier", "gold").with("x-forwarded-for", "192.0.2.9");
         let mut stream = ask.connect(proxy.address).await;
-        stream.write_all(&line(client)).await.unwrap();
-        assert_eq!(ask.send_on(Via::Http1, stream).await.upstream(), arm, "{client}");
-        assert_eq!(arms.last(arm).headers.contains_key("x-tier"), arm == "gold", "{client}");
+        stream.write_all(&sent).await.unwrap();
+        let sent = String::from_utf8_lossy(&sent);
+        assert_eq!(ask.send_on(Via::Http1, stream).await.upstream(), arm, "{sent}");
+        let seen = arms.last(arm);
+        assert_eq!(seen.headers.contains_key("x-tier"), arm == "gold", "{sent}");
+        assert_eq!(seen.header("x-forwarded-for").contains("192.0.2.9"), arm == "gold", "{sent}");
     }
 }
 
