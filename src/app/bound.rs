@@ -160,6 +160,7 @@ impl Sockets for Fronts {
         for ((place, wanted), udp) in self.inherited.claim(&wanted).into_iter().zip(&wanted).zip(with_udp) {
             let (place, datagrams) = match place {
                 Some(place) => {
+                    close_to_others(&place, wanted)?;
                     let datagrams = if udp { beside(&place, workers)? } else { Vec::new() };
                     (place, datagrams)
                 }
@@ -318,14 +319,22 @@ fn open(wanted: &Wanted<'_>, workers: usize, udp: bool) -> Result<(Place, Vec<Ud
     let workers = if kind == Kind::Listener { workers } else { 1 };
     let (sockets, address, datagrams) =
         bind::bind_with_udp(bind, workers, udp).map_err(|error| error.to_string())?;
-    if let (BindAddress::Unix(path), Kind::Admin | Kind::Telemetry) = (bind, kind) {
-        // For this user alone.
-        std::fs::set_permissions(path, Permissions::from_mode(0o600))
-            .map_err(|error| format!("the rights of {bind} cannot be set: {error}"))?;
-    }
     let bind = Some(bind.clone());
-    let place = Place { kind: Some(kind), name: name.to_owned(), bind, address, owns_file: true, sockets };
-    Ok((place, datagrams))
+    let place = Place { kind: None, name: name.to_owned(), bind, address, owns_file: true, sockets };
+    close_to_others(&place, wanted)?;
+    Ok((Place { kind: Some(kind), ..place }, datagrams))
+}
+
+/// Lets this user alone connect to the file of a Unix socket that is to have pages, where it is our own and was no page's
+/// before.
+fn close_to_others(place: &Place, wanted: &Wanted<'_>) -> Result<(), String> {
+    let is_page = |kind| matches!(kind, Kind::Admin | Kind::Telemetry);
+    let BindAddress::Unix(path) = &place.address else { return Ok(()) };
+    if !place.owns_file || !is_page(wanted.kind) || place.kind.is_some_and(is_page) {
+        return Ok(());
+    }
+    std::fs::set_permissions(path, Permissions::from_mode(0o600))
+        .map_err(|error| format!("the rights of {} cannot be set: {error}", place.address))
 }
 
 /// UDP sockets beside a place that was inherited; none while the former process has the port.

@@ -5,6 +5,7 @@ mod queues;
 mod refusals;
 mod service;
 
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use rustix::process::Signal;
@@ -101,6 +102,30 @@ async fn unix_socket_stays_at_its_path_and_goes_with_the_last_process() {
     lineage.signal(Signal::TERM);
     assert_eq!(lineage.code(lineage.pid()).await, 0);
     assert!(!kept.exists(), "nobody listens there any more");
+}
+
+#[tokio::test]
+async fn pages_in_the_place_of_a_listener_are_for_the_user_alone() {
+    let upstream = Plain::named("one").await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weir.sock");
+    let further = format!(", {{ bind: 'unix:{}' }}]", path.display());
+    let lineage =
+        Lineage::start(&before(upstream.address, 1, "").replacen("}]", &format!("}}{further}"), 1)).await;
+    lineage.says("serving").await;
+    let rights = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+    assert_ne!(rights(), 0o600, "others may use a listener");
+    // The running process refuses it, for it listens there itself.
+    lineage.configure(&before(
+        upstream.address,
+        1,
+        &format!("admin: {{ bind: 'unix:{}' }}\n", path.display()),
+    ));
+    let former = lineage.upgrade().await;
+    assert_eq!(lineage.code(former).await, 0);
+    assert_eq!(rights(), 0o600);
+    lineage.signal(Signal::TERM);
+    assert_eq!(lineage.code(lineage.pid()).await, 0);
 }
 
 #[tokio::test]

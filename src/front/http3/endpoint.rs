@@ -241,6 +241,7 @@ fn begin(
         id: accepting.id,
         peer,
         client: Some(Rc::new(Client::new(client))),
+        is_anonymous: false,
         secure: true,
         identity: None,
         drained: drained.clone(),
