@@ -143,6 +143,7 @@ impl Proxy {
                 id,
                 peer,
                 client: None,
+                is_anonymous: false,
                 secure: false,
                 identity: None,
                 drained: Drain::new().1,
