@@ -128,7 +128,7 @@ fn classify(kind: &SendErrorKind) -> Option<(Failure, Cause)> {
         SendErrorKind::Connect(ConnectError::Io(_)) => (Failure::ConnectRefused, Cause::Connect),
         SendErrorKind::Connect(ConnectError::Tls(_)) => (Failure::UpstreamTls, Cause::Tls),
         SendErrorKind::Reset(_) | SendErrorKind::Refused(_) => (Failure::UpstreamReset, Cause::Reset),
-        SendErrorKind::Protocol(_) | SendErrorKind::Otherwise(_) => {
+        SendErrorKind::Protocol(_) | SendErrorKind::NoTunnel | SendErrorKind::Otherwise(_) => {
             (Failure::UpstreamProtocol, Cause::Protocol)
         }
         SendErrorKind::Timeout => (Failure::ResponseTimeout, Cause::Timeout),

@@ -39,6 +39,13 @@ impl Handshake {
         Self { config, server_name }
     }
 
+    /// The same, with which an endpoint chooses nothing but HTTP/1.1.
+    pub(super) fn for_http1(&self) -> Self {
+        let mut config = ClientConfig::clone(&self.config);
+        config.alpn_protocols = vec![HTTP1.to_vec()];
+        Self { config: Arc::new(config), server_name: self.server_name.clone() }
+    }
+
     /// Makes it on `socket`; which protocol the endpoint has chosen.
     pub(super) async fn make(&self, socket: Socket) -> Result<(Io, Spoken), TlsError> {
         let connector = TlsConnector::from(Arc::clone(&self.config));

@@ -348,10 +348,7 @@ async fn send_once(
     let is_get = outgoing.head.method == Method::GET;
     let upgrade = outgoing.upgrade.filter(|upgrade| upgrade.is_websocket() && is_get && body.is_empty());
     if upgrade.is_some() && !sender.is_extended_connect_protocol_enabled() {
-        return Err(unsent(
-            SendErrorKind::Protocol("the endpoint takes no WebSocket over HTTP/2".into()),
-            body,
-        ));
+        return Err(unsent(SendErrorKind::NoTunnel, body));
     }
     if upgrade.is_some() {
         request.headers_mut().remove(header::SEC_WEBSOCKET_KEY);

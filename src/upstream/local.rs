@@ -128,6 +128,9 @@ pub enum SendErrorKind {
     /// The endpoint's protocol has no words for the host.
     #[error("the host is none that the endpoint's protocol has")]
     Host,
+    /// The endpoint's HTTP/2 takes no tunnel.
+    #[error("the endpoint takes no WebSocket over HTTP/2")]
+    NoTunnel,
     /// The endpoint has chosen the other protocol, on this connection where there is one. Nobody outside sees it: the
     /// request is sent the other way.
     #[error("the endpoint chose the other protocol")]
@@ -296,8 +299,9 @@ impl Endpoint {
     ) -> Result<Exchange, SendError> {
         let mut lease = Lease::new(Rc::clone(self), self.pools(caller.client.as_ref()));
         let (mut body, mut made, mut was_sent) = (body, None, false);
+        let mut has_no_tunnel = false;
         for _ in 0..CHOICES {
-            let sent = if self.spoken.get() == Some(Spoken::Http1) {
+            let sent = if self.spoken.get() == Some(Spoken::Http1) || has_no_tunnel {
                 let sent = http1::send(self, &lease.pools.http1, outgoing, body, caller, made).await;
                 sent.map(|http1::Sent { head, body, connection, uploading, sink }| {
                     (lease.connection, lease.uploading) = (Some(connection), uploading);
@@ -323,6 +327,15 @@ impl Endpoint {
                     // What may have been sent before had no body.
                     was_sent |= unsent.is_none();
                     (body, made) = (unsent.unwrap_or_default(), io);
+                }
+                Err(SendError { kind: SendErrorKind::NoTunnel, unsent: Some(unsent) })
+                    if self.upstream.settings.protocol == Protocol::Auto =>
+                {
+                    let Some(io) = Box::pin(self.connect_http1(caller)).await else {
+                        let unsent = Some(unsent).filter(|_| !was_sent);
+                        return Err(SendError { kind: SendErrorKind::NoTunnel, unsent });
+                    };
+                    (body, made, has_no_tunnel) = (unsent, Some(Box::new(io)), true);
                 }
                 Err(SendError { kind, unsent }) => {
                     return Err(SendError { kind, unsent: unsent.filter(|_| !was_sent) });
@@ -350,9 +363,7 @@ impl Endpoint {
         limit: Duration,
         caller: &Caller,
     ) -> Result<(Io, Spoken), ConnectError> {
-        let announced = self.upstream.settings.proxy_protocol;
-        let client = || caller.client.as_ref().map(|client| client.addresses());
-        let greeting = announced.then(|| proxy_protocol::header(client()));
+        let greeting = self.greeting(caller);
         let address = &self.resolved.address;
         let made = match &self.handshake {
             None => {
@@ -378,6 +389,21 @@ impl Endpoint {
                 Err(error)
             }
         }
+    }
+
+    /// What a connection for `caller` begins with.
+    fn greeting(&self, caller: &Caller) -> Option<Vec<u8>> {
+        let client = || caller.client.as_ref().map(|client| client.addresses());
+        self.upstream.settings.proxy_protocol.then(|| proxy_protocol::header(client()))
+    }
+
+    /// Connects to an endpoint that has chosen HTTP/2 for a tunnel that only its HTTP/1.1 may take; what is known of it
+    /// stays.
+    async fn connect_http1(&self, caller: &Caller) -> Option<Io> {
+        let handshake = self.handshake.as_ref()?.for_http1();
+        let (greeting, limit) = (self.greeting(caller), self.upstream.settings.connect_timeout);
+        let made = connect_securely(&self.resolved.address, greeting.as_deref(), &handshake, limit).await;
+        made.ok().filter(|(_, spoken)| *spoken == Spoken::Http1).map(|(io, _)| io)
     }
 
     /// The failure of TLS that ended a new connection with `error` before anything was read, if that is what it was.
