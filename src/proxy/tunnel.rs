@@ -217,14 +217,14 @@ impl Tunnel {
                     if !is_whole {
                         // What the client broke off, or the endpoint does not take any more.
                         let failure = blame(&is_client_cut, Failure::ClientAborted, Failure::UpstreamReset);
-                        return Poll::Ready(Some(failure).filter(|_| !is_half));
+                        return Poll::Ready(Some(failure).filter(|_| !(is_websocket && down_done)));
                     }
                     up_done = true;
                 }
                 if !down_done && let Poll::Ready(is_whole) = down.as_mut().poll(cx) {
                     if !is_whole {
                         let failure = blame(&is_endpoint_cut, Failure::UpstreamReset, Failure::ClientAborted);
-                        return Poll::Ready(Some(failure).filter(|_| !is_half));
+                        return Poll::Ready(Some(failure).filter(|_| !(is_websocket && up_done)));
                     }
                     down_done = true;
                 }

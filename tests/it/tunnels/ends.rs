@@ -203,3 +203,51 @@ async fn side_that_says_goodbye_and_ends_hears_the_other_s_answer_and_not_ours()
     }
     stage.assert_in_order().await;
 }
+
+#[tokio::test]
+async fn tunnel_whose_peers_neither_rest_nor_listen_ends_with_the_drain() {
+    for (is_reading, switch) in [
+        (false, SWITCH),
+        (true, SWITCH),
+        (false, "HTTP/1.1 101 Go\r\nconnection: upgrade\r\nupgrade: shout\r\n\r\n"),
+        (true, "HTTP/1.1 101 Go\r\nconnection: upgrade\r\nupgrade: shout\r\n\r\n"),
+    ] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let proxy = Proxy::start(&format!(
+            "upstreams:\n  one: {{ endpoints: ['{}'] }}\nroutes:\n  - {{ upstream: one }}\n",
+            listener.local_addr().unwrap()
+        ))
+        .await;
+        let mut client = Client::connect(proxy.address).await;
+        let asking =
+            if switch == SWITCH { ASKING.to_owned() } else { ASKING.replace("websocket\r", "shout\r") };
+        client.send(asking).await;
+        let (mut endpoint, _) = listener.accept().await.unwrap();
+        read_head(&mut endpoint).await.unwrap();
+        endpoint.write_all(switch.as_bytes()).await.unwrap();
+        client.read_until("\r\n\r\n").await;
+        // Whole frames without end, in both directions.
+        let frames = [&[0x82, 126, 0x03, 0xe8][..], &[7; 1000]].concat().repeat(64);
+        let gushing = |stream: tokio::net::TcpStream, frames: Vec<u8>| async move {
+            let (mut read, mut write) = stream.into_split();
+            let reading = tokio::spawn(async move {
+                let mut part = vec![0; 64 * 1024];
+                while is_reading && read.read(&mut part).await.is_ok_and(|count| count > 0) {}
+                if !is_reading {
+                    std::future::pending::<()>().await;
+                }
+            });
+            while write.write_all(&frames).await.is_ok() {}
+            reading.abort();
+        };
+        let peers = [
+            tokio::spawn(gushing(client.0, frames.clone())),
+            tokio::spawn(gushing(endpoint, frames.clone())),
+        ];
+        let drained = tokio::time::timeout(2 * PATIENCE, proxy.app.shutdown(Duration::from_secs(12))).await;
+        assert_eq!(drained, Ok(true), "{is_reading} {switch}");
+        for peer in peers {
+            tokio::time::timeout(PATIENCE, peer).await.expect("each is told by the end").unwrap();
+        }
+    }
+}
