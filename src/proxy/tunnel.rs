@@ -271,6 +271,7 @@ impl Tunnel {
         record.request_bytes = sent.get();
         record.response_bytes = received.get();
         record.close(outcome);
-        !matches!(outcome, Some(Failure::UpstreamReset | Failure::ClientAborted))
+        // Of a WebSocket its frames tell whether that was all, and a reset could overtake the last of them.
+        is_websocket || !matches!(outcome, Some(Failure::UpstreamReset | Failure::ClientAborted))
     }
 }

@@ -251,3 +251,28 @@ async fn tunnel_whose_peers_neither_rest_nor_listen_ends_with_the_drain() {
         }
     }
 }
+
+#[tokio::test]
+async fn close_frame_arrives_though_its_endpoint_resets_behind_it() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let stage = Stage::before(listener.local_addr().unwrap()).await;
+    let mut client = Client::connect(stage.proxy.address).await;
+    client.send(ASKING).await;
+    let (mut endpoint, _) = listener.accept().await.unwrap();
+    read_head(&mut endpoint).await.unwrap();
+    endpoint.write_all(SWITCH.as_bytes()).await.unwrap();
+    client.read_until("\r\n\r\n").await;
+    let frames = [0x82, 1, b'a', 0x88, 2, 0x03, 0xe8];
+    endpoint.write_all(&frames).await.unwrap();
+    until("they are passed on", || async {
+        let seen = client.0.peek(&mut [0; 16]).await.unwrap();
+        (seen == frames.len()).then_some(())
+    })
+    .await;
+    endpoint.set_zero_linger().unwrap();
+    drop(endpoint);
+    let mut heard = Vec::new();
+    let end = tokio::time::timeout(PATIENCE, client.0.read_to_end(&mut heard)).await.expect("it ends");
+    assert_eq!((end.unwrap(), &heard[..]), (frames.len(), &frames[..]));
+    stage.assert_in_order().await;
+}
