@@ -9,7 +9,10 @@ const LONGEST: u64 = 64;
 
 /// This process's id in a file. The file goes when this is dropped, unless another process has written its own.
 #[derive(Debug)]
-pub(super) struct PidFile(PathBuf);
+pub(super) struct PidFile {
+    path: PathBuf,
+    is_ours: bool,
+}
 
 impl PidFile {
     /// Writes the id of this process to `path`, as a whole or not at all.
@@ -20,7 +23,7 @@ impl PidFile {
             .and_then(|mut file| writeln!(file, "{}", std::process::id()))
             .and_then(|()| fs::rename(&next, path));
         match written {
-            Ok(()) => Ok(Self(path.to_owned())),
+            Ok(()) => Ok(Self { path: path.to_owned(), is_ours: true }),
             Err(error) => {
                 // What was begun must not stay.
                 let _ = fs::remove_file(&next);
@@ -28,13 +31,18 @@ impl PidFile {
             }
         }
     }
+
+    /// Leaves the file to the process that takes this one's place.
+    pub(super) fn leave(&mut self) {
+        self.is_ours = false;
+    }
 }
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        if read(&self.0).is_ok_and(|pid| pid == std::process::id()) {
+        if self.is_ours && read(&self.path).is_ok_and(|pid| pid == std::process::id()) {
             // Somebody may have removed it already.
-            let _ = fs::remove_file(&self.0);
+            let _ = fs::remove_file(&self.path);
         }
     }
 }
@@ -59,6 +67,10 @@ mod tests {
         assert_eq!(read(&path).unwrap(), std::process::id());
         drop(file);
         assert!(!path.exists());
+        let mut file = PidFile::write(&path).unwrap();
+        file.leave();
+        drop(file);
+        assert_eq!(read(&path).unwrap(), std::process::id(), "it is another's to remove");
         let file = PidFile::write(&path).unwrap();
         fs::rename(&path, folder.path().join("moved")).unwrap();
         writeln!(File::create(&path).unwrap(), "1").unwrap();

@@ -100,7 +100,7 @@ async fn serve(args: &RunArgs, inherited: (Option<Predecessor>, Vec<Place>)) -> 
         predecessor.relieve().await;
         app.take_over();
     }
-    let _pid_file = match args.pid_file.as_deref().map(PidFile::write).transpose() {
+    let pid_file = match args.pid_file.as_deref().map(PidFile::write).transpose() {
         Ok(file) => file,
         Err(error) if is_successor => {
             error!(%error, "the pid file cannot be written, it has the id of the former process");
@@ -109,12 +109,18 @@ async fn serve(args: &RunArgs, inherited: (Option<Predecessor>, Vec<Place>)) -> 
         Err(error) => return Err(error).context("the pid file cannot be written"),
     };
     service.ready(&app.status().last());
-    proceed(app, signals, &launch, args.upgrade_timeout).await;
+    proceed(app, signals, &launch, args.upgrade_timeout, pid_file).await;
     Ok(Exit::Ok)
 }
 
 /// Obeys signals until one ends it.
-async fn proceed(app: App, signals: Signals, launch: &Launch, limit: Duration) {
+async fn proceed(
+    app: App,
+    signals: Signals,
+    launch: &Launch,
+    limit: Duration,
+    mut pid_file: Option<PidFile>,
+) {
     let Signals { mut hangup, mut upgrade, mut terminate, mut interrupt } = signals;
     let is_upgrading = Cell::new(false);
     let upgraded = {
@@ -150,7 +156,13 @@ async fn proceed(app: App, signals: Signals, launch: &Launch, limit: Duration) {
     };
     let ending = async {
         match upgraded {
-            Some(upgraded) => app.hand_over(upgraded, limit).await,
+            Some(upgraded) => {
+                // From now on the new process writes it, and a look at whose it is would be too old by the time it goes.
+                if let Some(file) = &mut pid_file {
+                    file.leave();
+                }
+                app.hand_over(upgraded, limit).await
+            }
             None => app.shutdown(limit).await,
         }
     };
