@@ -2,15 +2,15 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
+use rustix::net::{SocketFlags, accept_with};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::mpsc;
-use tokio::task::unconstrained;
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -219,8 +219,7 @@ async fn accept(worker: Rc<Worker>, accepting: Rc<Accepting>, listening: Listeni
     // Who was let in by the kernel before the socket closes is served. There is an end to it: where another process
     // accepts too, others come all the time.
     for _ in 0..BACKLOG {
-        let Some(accepted) = unconstrained(listening.accept()).now_or_never() else { break };
-        match accepted {
+        match listening.accept_now() {
             Ok((io, addresses)) => serve(&worker, &accepting, io, addresses, &drained),
             Err(error) if is_of_one_connection(&error) => {}
             Err(_) => break,
@@ -293,21 +292,73 @@ impl Listening {
     async fn accept(&self) -> io::Result<(Io, Option<Addresses>)> {
         match self {
             Self::Tcp(listener) => {
-                let (stream, peer): (TcpStream, _) = listener.accept().await?;
-                stream.set_nodelay(true)?;
-                let addresses = Addresses::new(peer, stream.local_addr()?);
-                Ok((Io::from(stream), Some(addresses)))
+                let (stream, peer) = listener.accept().await?;
+                of_tcp(stream, peer)
             }
             Self::Unix(listener) => {
-                let (stream, _): (UnixStream, _) = listener.accept().await?;
+                let (stream, _) = listener.accept().await?;
                 Ok((Io::from(stream), None))
             }
         }
     }
+
+    /// The next connection in the queue, though the runtime may not have heard of it yet; `WouldBlock` where there is none.
+    fn accept_now(&self) -> io::Result<(Io, Option<Addresses>)> {
+        let queued = |queue: BorrowedFd<'_>| accept_with(queue, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
+        match self {
+            Self::Tcp(listener) => {
+                let stream = std::net::TcpStream::from(queued(listener.as_fd())?);
+                let peer = stream.peer_addr()?;
+                of_tcp(TcpStream::from_std(stream)?, peer)
+            }
+            Self::Unix(listener) => {
+                let stream = std::os::unix::net::UnixStream::from(queued(listener.as_fd())?);
+                Ok((Io::from(UnixStream::from_std(stream)?), None))
+            }
+        }
+    }
+}
+
+fn of_tcp(stream: TcpStream, peer: SocketAddr) -> io::Result<(Io, Option<Addresses>)> {
+    stream.set_nodelay(true)?;
+    let addresses = Addresses::new(peer, stream.local_addr()?);
+    Ok((Io::from(stream), Some(addresses)))
 }
 
 /// Runs an accept loop or a connection on this worker; it ends when it drains.
 #[expect(clippy::disallowed_methods, reason = "the named worker of accept loops and connections")]
 pub(super) fn spawn(task: impl Future<Output = ()> + 'static) {
     tokio::task::spawn_local(task);
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn connection_that_the_runtime_has_not_heard_of_is_accepted_all_the_same() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weir.sock");
+        let unix = Listening::Unix(UnixListener::bind(&path).unwrap());
+        let tcp = Listening::Tcp(listener);
+        for listening in [&tcp, &unix] {
+            assert!(listening.accept().now_or_never().is_none(), "it is told that there is none");
+        }
+        let client = std::net::TcpStream::connect(address).unwrap();
+        let local = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        for listening in [&tcp, &unix] {
+            assert!(listening.accept().now_or_never().is_none(), "it has not heard of it");
+        }
+        let (_, addresses) = tcp.accept_now().unwrap();
+        assert_eq!(addresses.unwrap().source(), client.local_addr().unwrap());
+        assert!(unix.accept_now().unwrap().1.is_none());
+        for listening in [&tcp, &unix] {
+            assert_eq!(listening.accept_now().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        }
+        drop(local);
+    }
 }

@@ -32,6 +32,8 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// How much of a response may wait inside the library for the socket, a stream.
 const SEND_BUFFER: usize = 256 * 1024;
+/// How long a client without streams may take, once it drains, for a last request and to answer that it has heard.
+const LAST: Duration = Duration::from_secs(2);
 /// How long an idle client may take to answer that it has heard of the end.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -93,7 +95,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, io: Rewound, downstream: Downstre
     let activity = Rc::new(Activity { streams: Cell::new(0), idle_since: Cell::new(Instant::now()) });
     let mut waiting = downstream.drained.clone();
     let mut end = pin!(waiting.wanted());
-    let (mut draining, mut told) = (false, false);
+    let (mut draining, mut told, mut patience) = (false, false, idle_limit);
     let mut timer = pin!(sleep_until(Instant::now() + idle_limit));
     loop {
         tokio::select! {
@@ -111,7 +113,6 @@ pub(super) async fn serve(worker: &Rc<Worker>, io: Rewound, downstream: Downstre
                 None => return,
             },
             () = poll_fn(|_| if watch.is_flooded() { Poll::Ready(()) } else { Poll::Pending }) => {
-
                 flooded(worker, id, "frames");
                 connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                 let telling = poll_fn(|cx| connection.poll_closed(cx));
@@ -120,18 +121,21 @@ pub(super) async fn serve(worker: &Rc<Worker>, io: Rewound, downstream: Downstre
                 return;
             }
             () = end.as_mut(), if !draining => {
-                draining = true;
+                (draining, told, patience) = (true, true, LAST);
                 connection.graceful_shutdown();
+                let now = Instant::now();
+                activity.idle_since.set(now);
+                timer.as_mut().reset(now + patience);
             }
             () = timer.as_mut() => {
-                let deadline = activity.idle_since.get() + idle_limit;
+                let deadline = activity.idle_since.get() + patience;
                 let now = Instant::now();
                 if activity.streams.get() > 0 {
-                    timer.as_mut().reset(now + idle_limit);
+                    timer.as_mut().reset(now + patience);
                 } else if deadline > now {
                     timer.as_mut().reset(deadline);
                 } else if told {
-
+                    // It does not even answer that it has heard.
                     return;
                 } else {
                     told = true;

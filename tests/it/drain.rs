@@ -165,3 +165,20 @@ async fn response_that_never_waits_ends_with_its_variant_too() {
     tokio::time::timeout(PATIENCE, reading).await.expect("it ends");
     assert_eq!(proxy.metric("weir_errors_total", &["code=\"drained\""]).await, 1.0);
 }
+
+#[tokio::test]
+async fn client_of_http2_that_does_not_listen_does_not_hold_up_the_end() {
+    let upstream = Upstream::named("one").await;
+    let proxy = Proxy::start(&format!(
+        "upstreams:\n  one: {{ endpoints: ['{}'] }}\nroutes:\n  - {{ upstream: one }}\n",
+        upstream.address
+    ))
+    .await;
+    let mut client = Client::connect(proxy.address).await;
+    // The preface and empty settings; then it neither reads nor answers.
+    client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
+    client.read_some().await;
+    let asked = std::time::Instant::now();
+    assert!(proxy.app.shutdown(Duration::from_mins(1)).await, "in time");
+    assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
+}

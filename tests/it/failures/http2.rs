@@ -70,8 +70,9 @@ async fn request_that_the_endpoint_has_not_looked_at_is_sent_again_on_another_co
     stage.assert_in_order().await;
 }
 
-/// Frames by hand: the greeting of a server that then says that it has looked at no stream.
-async fn going_away(mut stream: TcpStream, is_first: bool) {
+/// Frames by hand: the greeting of a server that then says, at a request's head or once its body has come, that it has
+/// looked at no stream.
+async fn going_away(mut stream: TcpStream, is_first: bool, after_body: bool) {
     let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
         let mut frame = vec![0, 0, u8::try_from(payload.len()).unwrap(), kind, flags];
         frame.extend(stream.to_be_bytes());
@@ -90,9 +91,9 @@ async fn going_away(mut stream: TcpStream, is_first: bool) {
             4 if head[4] == 0 => frame(4, 1, 0, &[]),
             6 if head[4] == 0 => frame(6, 1, 0, &payload),
             // The last stream that it looks at is none.
-            1 if is_first => frame(7, 0, 0, &[0; 8]),
+            kind @ (0 | 1) if is_first && (kind == 0) == after_body => frame(7, 0, 0, &[0; 8]),
             // `:status 204`, the end.
-            1 => frame(1, 0x5, id, &[0x89]),
+            1 if !is_first => frame(1, 0x5, id, &[0x89]),
             _ => continue,
         };
         stream.write_all(&said).await.unwrap();
@@ -103,9 +104,11 @@ async fn going_away(mut stream: TcpStream, is_first: bool) {
 async fn request_above_the_last_stream_of_a_goaway_is_sent_again_where_its_body_is_not_begun() {
     for (row, expected) in [("none", 204), ("held back", 204), ("sent", 502)] {
         let count = AtomicUsize::new(0);
-        let endpoint =
-            Scripted::accepting(move |stream| going_away(stream, count.fetch_add(1, Ordering::Relaxed) == 0))
-                .await;
+        let endpoint = Scripted::accepting(move |stream| {
+            let is_first = count.fetch_add(1, Ordering::Relaxed) == 0;
+            going_away(stream, is_first, row == "sent")
+        })
+        .await;
         let stage = Stage::speaking("http2", endpoint.address).await;
         let mut client = Connection::new(stage.proxy.address, true).await;
         let (sender, held) = piped();

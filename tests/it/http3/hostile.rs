@@ -293,7 +293,7 @@ async fn first_packets(edge: &Edge, count: usize) -> Vec<Vec<u8>> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_handshakes_that_stand_still_cost_strangers_a_retry_and_honest_clients_nothing() {
     let upstream = Upstream::named("one").await;
-    let listener = "timeouts: { header: 2s }";
+    let listener = "timeouts: { header: 8s }";
     let edge = Edge::with(upstream.address, Settings { listener, ..Settings::default() }).await;
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -36,6 +36,13 @@ impl Client {
         String::from_utf8_lossy(&read).into_owned()
     }
 
+    /// Reads whatever comes next.
+    pub async fn read_some(&mut self) -> Vec<u8> {
+        let mut part = [0; 4096];
+        let count = timeout(PATIENCE, self.0.read(&mut part)).await.expect("something comes").unwrap();
+        part[..count].to_vec()
+    }
+
     /// Reads until `pattern` has come; gives all that was read, which may be more.
     pub async fn read_until(&mut self, pattern: &str) -> String {
         let mut read = Vec::new();
