@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
+use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -83,6 +84,9 @@ pub(super) async fn serve(worker: &Rc<Worker>, io: Rewound, downstream: Downstre
         match error.is_library() {
             true if is_flood => flooded(worker, id, error),
             true => worker.metrics.malformed(id),
+            false if error.get_io().is_some_and(|error| error.kind() == io::ErrorKind::InvalidData) => {
+                worker.metrics.malformed(id);
+            }
             false => {}
         }
     };

@@ -18,6 +18,9 @@ use crate::wire::{FrameKind, Scanner};
 pub struct Watch {
     flood: RefCell<Flood>,
     is_flooded: Cell<bool>,
+    /// Whether a first frame has come, and whether it was the one that RFC 9113 §3.4 asks for.
+    has_begun: Cell<bool>,
+    is_strange: Cell<bool>,
     heard: Cell<Instant>,
     /// Heads and data that came.
     spoken: Cell<u64>,
@@ -28,6 +31,8 @@ impl Watch {
         Rc::new(Self {
             flood: RefCell::new(flood),
             is_flooded: Cell::new(false),
+            has_begun: Cell::new(false),
+            is_strange: Cell::new(false),
             heard: Cell::new(Instant::now()),
             spoken: Cell::new(0),
         })
@@ -86,6 +91,9 @@ impl<T> Guarded<T> {
             if !flood.came(head, Instant::now) {
                 watch.is_flooded.set(true);
             }
+            if !watch.has_begun.replace(true) && head.kind != FrameKind::Settings {
+                watch.is_strange.set(true);
+            }
             if matches!(head.kind, FrameKind::Headers | FrameKind::Data) {
                 watch.spoken.set(watch.spoken.get().wrapping_add(1));
             }
@@ -125,6 +133,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guarded<T> {
         if !read.is_empty() && !this.came(read) {
             buf.set_filled(before);
             return Poll::Pending;
+        }
+        if this.watch.is_strange.get() {
+            // The library would take it.
+            let message = "the first frame is no SETTINGS";
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, message)));
         }
         Poll::Ready(Ok(()))
     }

@@ -325,3 +325,20 @@ async fn head_that_is_small_on_the_wire_and_large_behind_it_is_refused() {
     drop(client);
     stage.assert_in_order().await;
 }
+
+#[tokio::test]
+async fn connection_that_does_not_begin_with_settings_is_closed() {
+    let upstream = Upstream::named("one").await;
+    let stage = Stage::before(upstream.address).await;
+    let preface = &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..];
+    for (times, first) in
+        [(1.0, frame(6, 0, 0, &[0; 8])), (2.0, frame(1, 0x5, 1, HEAD)), (3.0, frame(0xbb, 0, 0, &[]))]
+    {
+        let mut client = Client::connect(stage.proxy.address).await;
+        client.send([preface, &first[..], &frame(4, 0, 0, &[])].concat()).await;
+        client.read_to_end().await;
+        assert_eq!(stage.proxy.metric("weir_downstream_malformed_total", &[]).await, times);
+    }
+    assert_eq!(upstream.count(), 0);
+    stage.assert_in_order().await;
+}
