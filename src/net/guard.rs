@@ -196,6 +196,7 @@ mod tests {
 
     use super::*;
 
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
     const PING: [u8; 17] = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
 
     #[tokio::test]
@@ -204,7 +205,8 @@ mod tests {
         let mut guarded = Guarded::of_client(io);
         let watch = guarded.watch();
         let mut said = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-        said.extend(PING.repeat(500));
+        said.extend(SETTINGS);
+        said.extend(PING.repeat(499));
         peer.write_all(&said).await.unwrap();
         let mut read = vec![0; said.len()];
         guarded.read_exact(&mut read).await.unwrap();
@@ -228,12 +230,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn first_frame_that_is_no_settings_is_an_error_on_both_sides() {
+        for (is_client, preface) in [(true, &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..]), (false, b"")] {
+            let (mut peer, io) = duplex(1 << 16);
+            let mut guarded = if is_client { Guarded::of_client(io) } else { Guarded::of_endpoint(io) };
+            peer.write_all(&[preface, &PING, &SETTINGS].concat()).await.unwrap();
+            let error = guarded.read(&mut [0; 100]).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{is_client}");
+        }
+    }
+
+    #[tokio::test]
     async fn frames_that_carry_something_are_known_from_those_that_do_not() {
         let (mut peer, io) = duplex(1 << 16);
         let mut guarded = Guarded::of_endpoint(io);
         let watch = guarded.watch();
         let data = [&[0, 0, 1, 0, 0, 0, 0, 0, 1][..], b"x"].concat();
-        for (said, spoken) in [(&PING[..], 0), (&data, 1), (&PING, 1), (&data, 2)] {
+        for (said, spoken) in [(&SETTINGS[..], 0), (&PING, 0), (&data, 1), (&PING, 1), (&data, 2)] {
             peer.write_all(said).await.unwrap();
             guarded.read_exact(&mut vec![0; said.len()]).await.unwrap();
             assert_eq!(watch.spoken(), spoken);
