@@ -45,8 +45,8 @@ use weir::proxy::{respond, underscores};
 use weir::state::build::build;
 use weir::state::{Current, Plan, RouteEntry};
 use weir::telemetry::{ConnectionEvent, Metrics};
-use weir::upstream::Upload;
 use weir::upstream::local::Endpoint;
+use weir::upstream::{Needs, Upload, Wish};
 use weir::wire::{Known, Length, RequestHead, ResponseHead};
 
 /// The allocator of the program.
@@ -238,7 +238,8 @@ impl Proxy {
     fn pick(&self, passing: &mut Passing) {
         let Plan::Split { arms, .. } = &self.entry().plan else { unreachable!("the route has a split") };
         let local = &self.serving.upstreams[arms[passing.record.variant.unwrap()].upstream];
-        passing.endpoint = local.pick(&[], self.worker.random());
+        passing.endpoint =
+            local.pick(&[], self.worker.random(), &Wish { needs: Needs::Somebody, is_spare: true });
     }
 
     fn write_request(passing: &Passing) -> Vec<u8> {

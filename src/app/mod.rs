@@ -111,6 +111,10 @@ impl App {
             .await?
         };
         let (current, status) = (writer.current(), writer.status());
+        let asked = Arc::downgrade(&current);
+        metrics.ask_endpoints(move || {
+            asked.upgrade().map(|current| current.load().endpoints()).unwrap_or_default()
+        });
         watcher.set_paths(read.files.clone(), read.at);
         let (changes, queue) = mpsc::channel(QUEUE);
         let (announce, rewatch) = watch::channel(read);

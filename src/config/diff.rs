@@ -241,7 +241,7 @@ fn same_route((old, a): (&Config, &Route), (new, b): (&Config, &Route)) -> bool 
         request_headers,
         response_headers,
         timeout,
-        attempts,
+        retries,
         max_body,
     } = a;
     let same_action = match (action, &b.action) {
@@ -262,7 +262,7 @@ fn same_route((old, a): (&Config, &Route), (new, b): (&Config, &Route)) -> bool 
         && *request_headers == b.request_headers
         && *response_headers == b.response_headers
         && *timeout == b.timeout
-        && *attempts == b.attempts
+        && *retries == b.retries
         && *max_body == b.max_body
 }
 

@@ -23,6 +23,8 @@ const SECTIONS: &[(&str, &str)] = &[
     ("`upstreams.NAME`", "Upstream"),
     ("`upstreams.NAME.tls`", "UpstreamTls"),
     ("`upstreams.NAME.timeouts`", "UpstreamTimeouts"),
+    ("`upstreams.NAME.ejection`", "Ejection"),
+    ("`upstreams.NAME.ejection.success_rate`", "SuccessRate"),
     ("`splits.NAME`", "Split"),
     ("`splits.NAME.variants[]`", "Variant"),
     ("`splits.NAME.cookie`", "Cookie"),

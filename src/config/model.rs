@@ -11,7 +11,7 @@ use indexmap::IndexMap;
 use rustls::pki_types::ServerName;
 
 use super::tls::{Authorities, Credentials, ListenerTls, TlsVersion};
-use crate::logic::balance::Policy;
+use crate::logic::balance::{Ejection, Policy, Retries};
 use crate::logic::route::RouteMatch;
 use crate::logic::split::Split;
 use crate::types::{BindAddress, ByteSize, EndpointAddress, IpSet, ListenerName, RouteName, UpstreamName};
@@ -132,6 +132,10 @@ pub struct Upstream {
     pub tls: Option<UpstreamTls>,
     /// How requests are spread.
     pub balance: Policy,
+    /// When endpoints are ejected by what becomes of their requests.
+    pub ejection: Ejection,
+    /// How long an endpoint that is new or back gets less than the others; `None` is not at all.
+    pub slow_start: Option<Duration>,
     /// How long a connect may take.
     pub connect_timeout: Duration,
     /// How long a response head may take, from the request head sent.
@@ -221,8 +225,8 @@ pub struct Route {
     pub response_headers: HeaderChanges,
     /// How long a whole request may take; `None` is unlimited.
     pub timeout: Option<Duration>,
-    /// Attempts in all; 1 or more, 2 by default. A further attempt follows a connection that was not made.
-    pub attempts: usize,
+    /// When a request is sent again.
+    pub retries: Retries,
     /// The largest request body; `None` is unlimited.
     pub max_body: Option<ByteSize>,
 }

@@ -10,17 +10,20 @@ use super::host::Host;
 use super::record::Record;
 use super::worker::{Serving, Worker};
 use crate::config::model::Protocol;
+use crate::logic::balance::Retries;
 use crate::net::clock;
 use crate::state::Arm;
 use crate::telemetry::{Cause, RetryOutcome};
 use crate::upstream::connect::ConnectError;
-use crate::upstream::{Caller, Exchange, Outgoing, SendErrorKind, Upgrade, Upload, UploadFailure};
+use crate::upstream::{
+    Caller, Exchange, Needs, Outgoing, SendErrorKind, Upgrade, Upload, UploadFailure, Wish,
+};
 
 /// What is the same for every attempt of a request, beside its head.
 #[derive(Debug)]
 pub struct Plan<'a> {
-    /// Attempts in all.
-    pub attempts: usize,
+    /// When it is sent again.
+    pub retries: &'a Retries,
     /// The target on the way to the upstream; `None` where it is the client's.
     pub target: Option<PathAndQuery>,
     /// The host; where it is not kept, the head has no `Host` field any more.
@@ -49,16 +52,18 @@ pub async fn attempt(
     serving: &Serving,
     arm: &Arm,
     plan: &Plan<'_>,
+    needs: Needs,
     mut body: Upload,
     record: &mut Record,
 ) -> Result<Exchange, Failed> {
     let local = &serving.upstreams[arm.upstream];
     let protocol = local.shared().settings.protocol;
     let upload = body.state();
+    let wish = Wish { needs, is_spare: plan.retries.attempts > 1 };
     let mut tried = Vec::new();
     let mut last = Failure::NoEndpoint;
-    while tried.len() < plan.attempts {
-        let Some(endpoint) = local.pick(&tried, worker.random()) else { break };
+    while tried.len() < plan.retries.attempts {
+        let Some(endpoint) = local.pick(&tried, worker.random(), &wish) else { break };
         record.attempts += 1;
         record.endpoint = Some(Rc::clone(&endpoint));
         let host = match &plan.host {

@@ -24,7 +24,7 @@ use crate::logic::route::{Lookup, PathPattern};
 use crate::logic::split::{Assignment, Draw, OnUnavailable, Reason, Refusal, assign};
 use crate::state::{Arm, Plan, RouteEntry};
 use crate::telemetry::{Cause, TargetId};
-use crate::upstream::{Caller, Exchange, Inbound, Upgrade, Upload, UploadState};
+use crate::upstream::{Caller, Exchange, Inbound, Needs, Upgrade, Upload, UploadState};
 use crate::wire::grpc::Status;
 use crate::wire::{Fields, Known, Length, RequestHead, websocket};
 
@@ -227,11 +227,16 @@ impl<'a> Phases<'a> {
         headers::forward(&mut head.fields, &forwarding);
         entry.route.request_headers.apply(&mut head.fields);
         let upload = self.upload(head, body, limit, (settings, record.grpc));
-        let attempts = entry.route.attempts;
         if self.upgrade.is_some() {
             have_key(head);
         }
-        let plan = attempt::Plan { attempts, target, host, upgrade: self.upgrade, caller: self.caller };
+        let plan = attempt::Plan {
+            retries: &entry.route.retries,
+            target,
+            host,
+            upgrade: self.upgrade,
+            caller: self.caller,
+        };
         Ok(Step::Forward(entry, plan, upload))
     }
 
@@ -381,7 +386,7 @@ impl<'a> Phases<'a> {
         match (&entry.plan, record.variant) {
             (Plan::Upstream(arm), _) => {
                 record.enter(arm.target);
-                let sent = attempt(self.worker, self.serving, arm, plan, body, record).await;
+                let sent = attempt(self.worker, self.serving, arm, plan, Needs::Somebody, body, record).await;
                 sent.map_err(|failed| failed.failure)
             }
             (Plan::Split { split, arms, .. }, Some(variant)) => {
@@ -402,18 +407,20 @@ impl<'a> Phases<'a> {
     ) -> Result<Exchange, Failure> {
         record.head.fields.set(&split.variant_header, split.variant_values[variant].as_bytes());
         record.enter(arms[variant].target);
-        let failed = match attempt(self.worker, self.serving, &arms[variant], plan, body, record).await {
+        let falls_back =
+            variant != 0 && split.split.variants[variant].on_unavailable == OnUnavailable::Baseline;
+        let needs = if falls_back { Needs::Usable } else { Needs::Somebody };
+        let arm = &arms[variant];
+        let failed = match attempt(self.worker, self.serving, arm, plan, needs, body, record).await {
             Ok(exchange) => return Ok(exchange),
             Err(failed) => failed,
         };
-        let falls_back =
-            variant != 0 && split.split.variants[variant].on_unavailable == OnUnavailable::Baseline;
         let Some(body) = failed.unsent.filter(|_| falls_back) else { return Err(failed.failure) };
         record.head.fields.set(&split.variant_header, split.variant_values[0].as_bytes());
         record.variant = Some(0);
         record.reason = Some(Reason::Fallback);
         record.enter(arms[0].target);
-        let sent = attempt(self.worker, self.serving, &arms[0], plan, body, record).await;
+        let sent = attempt(self.worker, self.serving, &arms[0], plan, Needs::Somebody, body, record).await;
         sent.map_err(|failed| failed.failure)
     }
 }

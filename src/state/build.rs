@@ -97,7 +97,9 @@ async fn upstreams(
         if let Some(kept) = kept {
             return Ok(Arc::clone(kept));
         }
-        let made = Upstream::new(Arc::clone(settings), metrics.upstream(settings.name.as_str()));
+        let is_it = |upstream: &&Arc<Upstream>| upstream.settings.name == settings.name;
+        let namesake = former.and_then(|former| former.upstreams.iter().find(is_it));
+        let made = Upstream::new(Arc::clone(settings), metrics, namesake.map(|upstream| &**upstream));
         made.map(Arc::new).map_err(|source| BuildError::Tls { upstream: settings.name.clone(), source })
     };
     let upstreams = config.upstreams.values().map(upstream).collect::<Result<Vec<_>, _>>()?;

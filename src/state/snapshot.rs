@@ -11,7 +11,7 @@ use crate::config::{Config, model};
 use crate::logic::route::Table;
 use crate::logic::split::OverridePlace;
 use crate::net::drain::Window;
-use crate::telemetry::{AccessLog, TargetId};
+use crate::telemetry::{AccessLog, EndpointStates, TargetId};
 use crate::types::{Generation, SplitName, VariantName};
 use crate::upstream::Upstream;
 use crate::wire::Known;
@@ -100,6 +100,19 @@ pub struct Varies {
 }
 
 impl Snapshot {
+    /// How the endpoints are at the moment.
+    pub fn endpoints(&self) -> EndpointStates {
+        let mut states = EndpointStates::default();
+        for upstream in &self.upstreams {
+            let name = upstream.settings.name.as_str();
+            states.in_panic.insert(name.to_owned(), upstream.is_in_panic());
+            for (endpoint, healthy) in upstream.healthy() {
+                states.healthy.insert((name.to_owned(), endpoint.to_string()), healthy);
+            }
+        }
+        states
+    }
+
     /// The index of the listener that a connection came in by, as it was configured then; `None` when nobody listens
     /// there any more (its connections drain).
     ///

@@ -14,7 +14,7 @@ use super::status::{ReloadError, ReloadStatus, Status};
 use crate::config::diagnostic::{Diagnostic, Severity};
 use crate::config::{self, Config};
 use crate::telemetry::{AccessLog, Metrics};
-use crate::upstream::resolve;
+use crate::upstream::{resolve, upkeep};
 
 /// A change of what serves.
 #[derive(Debug)]
@@ -100,7 +100,7 @@ impl<S: Sockets> Writer<S> {
             warn_of(warning);
         }
         let snapshot = build(Arc::clone(&accepted.config), None, &metrics).await?;
-        refresh_names(&snapshot, None);
+        attend(&snapshot, None);
         let now = wall_clock();
         let status = Arc::new(Status::new(ReloadStatus {
             at: now,
@@ -189,7 +189,7 @@ impl<S: Sockets> Writer<S> {
             }
         };
         let generation = snapshot.generation;
-        refresh_names(&snapshot, Some(&former));
+        attend(&snapshot, Some(&former));
         let changes = config::diff::diff(&former.config, &accepted.config);
         retire_log(&former, &snapshot);
         self.current.store(Arc::new(snapshot));
@@ -263,16 +263,18 @@ async fn close_unheld(log: Arc<AccessLog>) {
     let _ = tokio::task::spawn_blocking(move || log.close()).await;
 }
 
-/// Keeps the names of new upstreams resolved as long as they live.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the named worker of name resolution; it ends with its upstream"
-)]
-fn refresh_names(snapshot: &Snapshot, former: Option<&Snapshot>) {
+/// Looks after new upstreams as long as they live: that their names stay resolved, and their endpoints come back.
+#[expect(clippy::disallowed_methods, reason = "the named workers of upstreams; they end with theirs")]
+fn attend(snapshot: &Snapshot, former: Option<&Snapshot>) {
     for upstream in &snapshot.upstreams {
         let known =
             former.is_some_and(|former| former.upstreams.iter().any(|old| Arc::ptr_eq(old, upstream)));
-        if upstream.has_names() && !known {
+        if known {
+            continue;
+        }
+        upstream.settle();
+        tokio::spawn(upkeep::watch_over(Arc::downgrade(upstream)));
+        if upstream.has_names() {
             tokio::spawn(resolve::keep_fresh(Arc::downgrade(upstream)));
         }
     }

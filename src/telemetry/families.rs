@@ -79,6 +79,12 @@ families! {
     ConnectionsIdle = Gauge "weir_upstream_connections_idle" [upstream];
     /// Connections made to the upstream.
     Connects = Counter "weir_upstream_connects_total" [upstream];
+    /// Whether an endpoint gets requests: 1 or 0; of a name with several addresses, the part of them that do.
+    EndpointHealthy = Gauge "weir_endpoint_healthy" [upstream endpoint];
+    /// Times an endpoint was ejected, by cause.
+    EndpointEjections = Counter "weir_endpoint_ejections_total" [upstream endpoint cause];
+    /// Whether so many endpoints are out that all are used: 1 or 0.
+    UpstreamPanic = Gauge "weir_upstream_panic" [upstream];
     /// The configured share of a variant, from 0 to 1.
     Weight = Gauge "weir_split_weight_ratio" [split variant];
     /// The share of a variant that is in force, from 0 to 1.

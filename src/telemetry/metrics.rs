@@ -3,8 +3,9 @@
 //!
 //! Next: [`super::worker`] counts, `sums` adds the workers up, `scrape` makes the text.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use indexmap::IndexSet;
@@ -15,6 +16,7 @@ use super::labels::{ArmId, ListenerId, Target, TargetId, UpstreamId};
 use super::scrape;
 use super::sums::Sums;
 use super::worker::Worker;
+use crate::logic::balance::Cause;
 use crate::types::Generation;
 
 /// Why the metrics were not written.
@@ -51,6 +53,27 @@ pub struct Weight {
     /// The share in force.
     pub effective: f64,
 }
+
+/// How the endpoints are at the moment.
+#[derive(Debug, Clone, Default)]
+pub struct EndpointStates {
+    /// The part of the addresses of each upstream's endpoint that gets requests, from 0 to 1; one that is no name has one.
+    pub healthy: BTreeMap<(String, String), f64>,
+    /// Whether so many endpoints of the upstream are out that all are used.
+    pub in_panic: BTreeMap<String, bool>,
+}
+
+/// Who is asked how they are.
+struct Endpoints(Box<dyn Fn() -> EndpointStates + Send + Sync>);
+
+impl std::fmt::Debug for Endpoints {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Endpoints(..)")
+    }
+}
+
+/// Ejections by upstream, endpoint and cause.
+pub(super) type Ejections = BTreeMap<(String, String, &'static str), u64>;
 
 /// When a certificate ends.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -121,6 +144,8 @@ pub struct Metrics {
     weights: Mutex<Vec<Weight>>,
     config: Mutex<ConfigState>,
     dropped_lines: AtomicU64,
+    ejections: Mutex<Ejections>,
+    endpoints: OnceLock<Endpoints>,
     expiries: Mutex<Vec<Expiry>>,
     renewals: [AtomicU64; 2],
     #[cfg(target_os = "linux")]
@@ -140,6 +165,8 @@ impl Metrics {
             weights: Mutex::default(),
             config: Mutex::default(),
             dropped_lines: AtomicU64::new(0),
+            ejections: Mutex::default(),
+            endpoints: OnceLock::new(),
             expiries: Mutex::default(),
             renewals: Default::default(),
             #[cfg(target_os = "linux")]
@@ -225,6 +252,18 @@ impl Metrics {
         if is_success { success } else { failure }.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Says who is asked how the endpoints are, at each scrape; it is said once.
+    pub fn ask_endpoints(&self, ask: impl Fn() -> EndpointStates + Send + Sync + 'static) {
+        // Who comes second is of the same process, and is not needed.
+        let _ = self.endpoints.set(Endpoints(Box::new(ask)));
+    }
+
+    /// Notes that the endpoint of this configured address was ejected.
+    pub fn ejected(&self, upstream: &str, endpoint: &str, cause: Cause) {
+        let key = (upstream.to_owned(), endpoint.to_owned(), cause.as_str());
+        *lock(&self.ejections).entry(key).or_default() += 1;
+    }
+
     /// Notes that `number` lines did not reach the access log.
     pub fn lines_dropped(&self, number: u64) {
         self.dropped_lines.fetch_add(number, Ordering::Relaxed);
@@ -291,6 +330,8 @@ impl Metrics {
             weights: &lock(&self.weights).clone(),
             config: &lock(&self.config).clone(),
             dropped_lines: self.dropped_lines(),
+            endpoints: &self.endpoints.get().map(|Endpoints(ask)| ask()).unwrap_or_default(),
+            ejections: &lock(&self.ejections).clone(),
             expiries: &lock(&self.expiries).clone(),
             renewals: [&self.renewals[0], &self.renewals[1]].map(|number| number.load(Ordering::Relaxed)),
         };

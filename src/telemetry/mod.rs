@@ -27,7 +27,7 @@ pub use labels::{
     Blame, Cause, ConnectionEvent, DownstreamEvent, ListenerId, Outcome, Refused, RetryOutcome, Target,
     TargetId, UpstreamId,
 };
-pub use metrics::{ArmTotals, Assigned, Expiry, Metrics, MetricsError, Totals, Weight};
+pub use metrics::{ArmTotals, Assigned, EndpointStates, Expiry, Metrics, MetricsError, Totals, Weight};
 pub use worker::Worker;
 
 /// The `Content-Type` of [`Metrics::encode`].

@@ -15,8 +15,9 @@ use prometheus::{Encoder, TextEncoder};
 use super::families::{Description, Family, Kind};
 use super::histogram::HistogramSnapshot;
 use super::labels::{Cause, Outcome, Refused, RetryOutcome};
-use super::metrics::{ConfigState, Expiry, Names, Weight};
+use super::metrics::{ConfigState, Ejections, EndpointStates, Expiry, Names, Weight};
 use super::sums::Sums;
+use crate::logic::balance;
 use crate::logic::split::Reason;
 use crate::wire::grpc::Status;
 
@@ -25,6 +26,8 @@ pub(super) struct Control<'a> {
     pub(super) weights: &'a [Weight],
     pub(super) config: &'a ConfigState,
     pub(super) dropped_lines: u64,
+    pub(super) endpoints: &'a EndpointStates,
+    pub(super) ejections: &'a Ejections,
     pub(super) expiries: &'a [Expiry],
     /// Successes and failures.
     pub(super) renewals: [u64; 2],
@@ -119,6 +122,7 @@ pub(super) fn families(sums: &Sums, names: &Names, control: &Control<'_>) -> Vec
     requests(sums, names, &mut families);
     traffic(sums, names, &mut families);
     upstreams(sums, names, &mut families);
+    endpoints(control, &mut families);
     splits(sums, names, control.weights, &mut families);
     listeners(sums, names, &mut families);
     config(control.config, &mut families);
@@ -214,6 +218,26 @@ fn upstreams(sums: &Sums, names: &Names, families: &mut Vec<MetricFamily>) {
     families.push(named(Family::ConnectionsActive, active));
     families.push(named(Family::ConnectionsIdle, idle));
     families.push(named(Family::Connects, connects));
+}
+
+fn endpoints(control: &Control<'_>, families: &mut Vec<MetricFamily>) {
+    let healthy = control.endpoints.healthy.iter();
+    let healthy = healthy.map(|((upstream, endpoint), part)| ([&**upstream, &**endpoint], *part));
+    families.push(named(Family::EndpointHealthy, healthy.collect()));
+    let in_panic = control.endpoints.in_panic.iter();
+    let in_panic = in_panic.map(|(upstream, is_it)| ([&**upstream], u64::from(*is_it)));
+    families.push(named(Family::UpstreamPanic, in_panic.collect()));
+    // An alert may ask for them before they ever rose.
+    let mut ejections = Series::<3>::new();
+    for (upstream, endpoint) in control.endpoints.healthy.keys() {
+        for cause in balance::Cause::ALL {
+            ejections.insert([upstream, endpoint, cause.as_str()], 0);
+        }
+    }
+    for ((upstream, endpoint, cause), number) in control.ejections {
+        ejections.insert([upstream, endpoint, *cause], *number);
+    }
+    families.push(named(Family::EndpointEjections, ejections));
 }
 
 fn splits(sums: &Sums, names: &Names, weights: &[Weight], families: &mut Vec<MetricFamily>) {

@@ -7,6 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::families::{Family, Kind};
 use super::*;
+use crate::logic::balance;
 use crate::logic::split::Reason;
 use crate::types::{Generation, Position};
 use crate::wire::grpc::Status;
@@ -122,6 +123,11 @@ fn count_everything(metrics: &Arc<Metrics>) -> Worker {
         at: 1,
     }]);
     metrics.lines_dropped(2);
+    metrics.ejected("canary-eu", "10.0.0.1:80", balance::Cause::Outlier);
+    metrics.ask_endpoints(|| EndpointStates {
+        healthy: [(("canary-eu".to_owned(), "10.0.0.1:80".to_owned()), 0.5)].into(),
+        in_panic: [("canary-eu".to_owned(), true)].into(),
+    });
     metrics.set_weights(vec![Weight {
         split: "checkout".into(),
         variant: "canary".into(),

@@ -10,18 +10,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::HeaderValue;
 use http::uri::Scheme;
+use http::{HeaderValue, StatusCode};
 use tokio::time::Instant;
 
 use super::client::{Client, Pools};
 use super::connect::{ConnectError, Spoken, connect, connect_securely};
 use super::handshake::{Handshake, TlsError};
 use super::reach::Trouble;
+use super::vitals::{Tally, Vitals};
 use super::{Inbound, Interim, Outgoing, Resolved, Sink, Upload, Upstream, http1, http2};
 use crate::config::model::Protocol;
-use crate::logic::balance::pick;
-use crate::net::{Alarm, Io};
+use crate::logic::balance::{Cause, Event, State, health, pick};
+use crate::net::{Alarm, Io, clock};
 use crate::telemetry::{ConnectionEvent, Worker};
 use crate::wire::ResponseHead;
 use crate::wire::proxy_protocol::{self, Addresses};
@@ -35,6 +36,25 @@ pub struct Caller {
     pub alarm: RefCell<Alarm>,
     /// The client's connection; `None` where the request is our own, or the client has no address.
     pub client: Option<Rc<Client>>,
+}
+
+/// What a request needs of an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// Somebody must have it: where too many endpoints are ejected, all are used.
+    Somebody,
+    /// Another upstream has it where no endpoint takes it: those that cannot be reached, or whose health check says that
+    /// they are not well, are never used.
+    Usable,
+}
+
+/// What is known of a request that is to get an endpoint.
+#[derive(Debug, Clone, Copy)]
+pub struct Wish {
+    /// What it needs.
+    pub needs: Needs,
+    /// Whether it can be sent again elsewhere, so that it may be used to see whether an endpoint is back.
+    pub is_spare: bool,
 }
 
 /// A worker's own view of an upstream.
@@ -57,6 +77,8 @@ pub struct Endpoint {
     pools: Rc<Pools>,
     /// Those of single clients, where the endpoint is told of them; a client that goes takes its own along.
     own: RefCell<HashMap<Addresses, Rc<Pools>>>,
+    vitals: Arc<Vitals>,
+    tally: Arc<Tally>,
     /// The configured address, for the access log.
     pub name: Arc<str>,
     /// The configured authority, as a `Host` value.
@@ -162,7 +184,7 @@ impl Local {
 
     /// The endpoint for a request that has tried `tried` already, or `None` when none is left. `tried` holds
     /// endpoints of this upstream only.
-    pub fn pick(&self, tried: &[Rc<Endpoint>], random: u64) -> Option<Rc<Endpoint>> {
+    pub fn pick(&self, tried: &[Rc<Endpoint>], random: u64, wish: &Wish) -> Option<Rc<Endpoint>> {
         if self.version.get() != self.shared.version() {
             self.reconcile();
         }
@@ -171,12 +193,13 @@ impl Local {
         self.turn.set(turn.wrapping_add(1));
         let policy = self.shared.settings.balance;
         let load = |index: usize| endpoints.get(index).map_or(u32::MAX, |endpoint| endpoint.in_flight.get());
-        let picked = if tried.is_empty() {
+        let picked = if tried.is_empty() && self.shared.ward().is_plain() {
             pick(policy, endpoints.len(), &[], load, turn, random)
         } else {
-            let excluded: Vec<usize> = (0..endpoints.len())
-                .filter(|&index| tried.iter().any(|tried| Rc::ptr_eq(tried, &endpoints[index])))
-                .collect();
+            let excluded = match excluded(&endpoints, tried, wish, &self.shared.settings) {
+                Ok(excluded) => excluded,
+                Err(probed) => return Some(probed),
+            };
             pick(policy, endpoints.len(), &excluded, load, turn, random)
         };
         picked.map(|index| Rc::clone(&endpoints[index]))
@@ -191,8 +214,15 @@ impl Local {
             .endpoints()
             .iter()
             .map(|resolved| {
-                former.iter().find(|endpoint| endpoint.resolved == *resolved).map_or_else(
-                    || Rc::new(Endpoint::new(resolved.clone(), &self.shared, &self.metrics)),
+                let vitals = self.shared.vitals(resolved);
+                let is_it = |endpoint: &&Rc<Endpoint>| {
+                    endpoint.resolved == *resolved && Arc::ptr_eq(&endpoint.vitals, &vitals)
+                };
+                former.iter().find(is_it).map_or_else(
+                    || {
+                        let vitals = Arc::clone(&vitals);
+                        Rc::new(Endpoint::new(resolved.clone(), &self.shared, vitals, &self.metrics))
+                    },
                     Rc::clone,
                 )
             })
@@ -223,8 +253,47 @@ impl Local {
     }
 }
 
+/// The places of the `endpoints` that a request with this `wish` is not sent to. Where one of them is to be probed by it,
+/// that one in their stead.
+fn excluded(
+    endpoints: &[Rc<Endpoint>],
+    tried: &[Rc<Endpoint>],
+    wish: &Wish,
+    settings: &crate::config::model::Upstream,
+) -> Result<Vec<usize>, Rc<Endpoint>> {
+    let is_tried = |endpoint: &Rc<Endpoint>| tried.iter().any(|tried| Rc::ptr_eq(tried, endpoint));
+    let now = clock::now();
+    let mut out = 0;
+    for endpoint in endpoints {
+        let health = endpoint.vitals.health();
+        if health.state() == State::Passing {
+            continue;
+        }
+        out += 1;
+        if !is_tried(endpoint)
+            && health.is_probe_due(endpoint.vitals.tick(now), wish.is_spare)
+            && endpoint.tell(Event::Probe)
+        {
+            return Err(Rc::clone(endpoint));
+        }
+    }
+    let is_panic =
+        health::are_too_many_out(out, endpoints.len(), &settings.ejection) || out == endpoints.len();
+    let is_excluded = |endpoint: &Rc<Endpoint>| {
+        let cause = endpoint.vitals.health().cause();
+        is_tried(endpoint)
+            || match (wish.needs, cause) {
+                (_, None) => false,
+                (Needs::Usable, Some(Cause::Unhealthy | Cause::Unreachable)) => true,
+                (Needs::Usable | Needs::Somebody, Some(_)) => !is_panic,
+            }
+    };
+    let excluded = endpoints.iter().enumerate().filter(|(_, endpoint)| is_excluded(endpoint));
+    Ok(excluded.map(|(index, _)| index).collect())
+}
+
 impl Endpoint {
-    fn new(resolved: Resolved, upstream: &Arc<Upstream>, metrics: &Rc<Worker>) -> Self {
+    fn new(resolved: Resolved, upstream: &Arc<Upstream>, vitals: Arc<Vitals>, metrics: &Rc<Worker>) -> Self {
         let authority = resolved.configured.authority();
         let handshake = upstream.handshake(&resolved.configured);
         let spoken = match upstream.settings.protocol {
@@ -239,6 +308,8 @@ impl Endpoint {
             name: resolved.configured.to_string().into(),
             authority: HeaderValue::from_str(&authority).unwrap_or(HeaderValue::from_static("localhost")),
             resolved,
+            tally: vitals.tally(),
+            vitals,
             upstream: Arc::clone(upstream),
             metrics: Rc::clone(metrics),
             handshake,
@@ -247,6 +318,29 @@ impl Endpoint {
             trouble: Cell::new(None),
             retired: Cell::new(false),
         }
+    }
+
+    /// Tells what has happened to it; whether that changed what is known of it.
+    fn tell(&self, event: Event) -> bool {
+        let settings = &self.upstream.settings;
+        self.vitals.tell(event, &settings.ejection, settings.slow_start.is_some(), clock::now())
+    }
+
+    /// Says what became of a request that was sent to it: the status of its response, or `None` where it gave none, or
+    /// none to its end.
+    pub fn answered(&self, status: Option<StatusCode>) {
+        let event = match status.map(|status| status.as_u16()) {
+            None => Event::Failed,
+            Some(502..=504) => Event::GatewayError,
+            Some(500..) => Event::ServerError,
+            Some(_) => {
+                self.tally.count(false);
+                let settings = &self.upstream.settings;
+                return self.vitals.succeeded(&settings.ejection, settings.slow_start.is_some(), clock::now);
+            }
+        };
+        self.tally.count(true);
+        self.tell(event);
     }
 
     /// Its drivers hold it and it holds its idle connections: without this both would live as long as the peer lets
@@ -507,6 +601,8 @@ mod tests {
     use crate::upstream::Address;
     use crate::wire::{Fields, RequestHead};
 
+    const WISH: Wish = Wish { needs: Needs::Somebody, is_spare: false };
+
     #[tokio::test]
     async fn endpoint_that_no_longer_resolves_then_its_idle_connection_closes() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -519,18 +615,20 @@ mod tests {
             proxy_protocol: false,
             tls: None,
             balance: Policy::RoundRobin,
+            ejection: crate::logic::balance::Ejection::default(),
+            slow_start: None,
             connect_timeout: second,
             response_timeout: 10 * second,
             idle_timeout: 600 * second,
             dns_refresh: 600 * second,
         };
         let metrics = Metrics::new();
-        let shared = Arc::new(Upstream::new(Arc::new(settings), metrics.upstream("one")).unwrap());
+        let shared = Arc::new(Upstream::new(Arc::new(settings), &metrics, None).unwrap());
         let tasks = LocalSet::new();
         tasks
             .run_until(async {
                 let local = Local::new(Arc::clone(&shared), Rc::new(metrics.worker()));
-                let endpoint = local.pick(&[], 0).unwrap();
+                let endpoint = local.pick(&[], 0, &WISH).unwrap();
                 let fields = Fields::from_iter([("host", "a")]);
                 let uri = Uri::from_static("/");
                 let head = RequestHead::new(Method::GET, &uri, Version::HTTP_11, fields);
@@ -549,7 +647,7 @@ mod tests {
                 let mut other = shared.endpoints()[0].clone();
                 other.address = Address::Tcp("127.0.0.1:1".parse().unwrap());
                 assert!(shared.update(vec![other]));
-                drop((local.pick(&[], 0), endpoint));
+                drop((local.pick(&[], 0, &WISH), endpoint));
                 let closed = tokio::time::timeout(10 * second, peer.read(&mut [0; 1])).await;
                 assert_eq!(closed.expect("it closes").unwrap(), 0);
             })

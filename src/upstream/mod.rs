@@ -3,7 +3,8 @@
 //! An [`Upstream`] is shared by all workers and lives as long as its identity is unchanged over reloads; each worker
 //! has its own connections to it ([`local::Local`]), so that a request touches no lock and no foreign cache line.
 //!
-//! Reading order: [`Upstream`], [`resolve`] (names to addresses), [`local`] (a worker's view: pick and pools),
+//! Reading order: [`Upstream`], [`resolve`] (names to addresses), [`vitals`] (the health of endpoints, shared by all workers),
+//! [`upkeep`] (what brings them back), [`local`] (a worker's view: pick and pools),
 //! [`client`] (whom a connection is made for, where that is told), [`connect`],
 //! [`handshake`] and [`tls`] (what it is made with), [`outgoing`] (a request's head as an endpoint is to get it),
 //! [`http1`], [`http2`] (`keepalive`: is it still there), `http3` (bodies of clients that speak it),
@@ -28,28 +29,32 @@ mod reach;
 pub mod resolve;
 pub mod tls;
 pub mod tunnel;
+pub mod upkeep;
 pub mod upload;
+pub mod vitals;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 use crate::config::model;
-use crate::telemetry::UpstreamId;
+use crate::logic::balance::{Event, Health, health};
+use crate::telemetry::{Metrics, UpstreamId};
 use crate::types::EndpointAddress;
 
 pub use client::Client;
 pub use inbound::{Inbound, InboundError};
 pub use interim::Interim;
-pub use local::{Caller, Exchange, Local, SendError, SendErrorKind};
+pub use local::{Caller, Exchange, Local, Needs, SendError, SendErrorKind, Wish};
 pub use outgoing::Outgoing;
 pub use tunnel::{Sink, Upgrade};
 pub use upload::{Upload, UploadFailure, UploadState};
+pub use vitals::{Vitals, Ward};
 
 /// Where to connect: a resolved address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -81,24 +86,100 @@ pub struct Upstream {
     endpoints: ArcSwap<Vec<Resolved>>,
     version: AtomicU64,
     reach: reach::Reach,
+    /// What is known of the endpoints' health.
+    ward: Arc<Ward>,
+    /// Whether it serves, or served: the ward is another's before.
+    is_settled: AtomicBool,
 }
 
 impl Upstream {
-    /// An upstream with these settings; addresses that need no resolution are endpoints at once.
+    /// An upstream with these settings; addresses that need no resolution are endpoints at once. What is known of the
+    /// health of endpoints is taken over from the `former` one of the same name.
     ///
     /// # Errors
     /// [`tls::TlsSetupError`] where TLS is to be spoken and cannot be.
-    pub fn new(settings: Arc<model::Upstream>, id: UpstreamId) -> Result<Self, tls::TlsSetupError> {
-        let literal = settings.endpoints.iter().filter_map(resolve::literal).collect();
+    pub fn new(
+        settings: Arc<model::Upstream>,
+        metrics: &Arc<Metrics>,
+        former: Option<&Self>,
+    ) -> Result<Self, tls::TlsSetupError> {
+        let literal: Vec<_> = settings.endpoints.iter().filter_map(resolve::literal).collect();
+        let id = metrics.upstream(settings.name.as_str());
+        let ward = match former {
+            Some(former) => Arc::clone(&former.ward),
+            None => Arc::new(Ward::new(settings.name.as_str(), metrics)),
+        };
         let tls = settings.tls.as_ref().map(|tls| tls::client(tls, settings.protocol)).transpose()?;
-        Ok(Self {
+        let upstream = Self {
             settings,
             id,
             tls,
-            endpoints: ArcSwap::from_pointee(literal),
+            endpoints: ArcSwap::from_pointee(Vec::new()),
             version: AtomicU64::new(1),
             reach: reach::Reach::default(),
-        })
+            ward,
+            is_settled: AtomicBool::new(false),
+        };
+        upstream.admit(&literal, former.is_some());
+        upstream.endpoints.store(Arc::new(literal));
+        Ok(upstream)
+    }
+
+    /// Makes `endpoints` known to the ward. Those that are new where others serve already begin slowly.
+    fn admit(&self, endpoints: &[Resolved], others_serve: bool) {
+        for endpoint in endpoints.iter().filter(|endpoint| self.ward.find(endpoint).is_none()) {
+            let vitals = self.ward.admit(endpoint, Health::new);
+            if others_serve && self.settings.slow_start.is_some() {
+                vitals.tell(Event::Joined, &self.settings.ejection, true, tokio::time::Instant::now());
+            }
+        }
+    }
+
+    /// Says that it serves from now on: the ward forgets whom it does not have.
+    pub fn settle(&self) {
+        self.is_settled.store(true, Ordering::Relaxed);
+        self.ward.retain(&self.endpoints());
+    }
+
+    /// What is known of the endpoints' health.
+    pub fn ward(&self) -> &Arc<Ward> {
+        &self.ward
+    }
+
+    /// The health of `endpoint`, which is in the list or was.
+    pub fn vitals(&self, endpoint: &Resolved) -> Arc<Vitals> {
+        self.ward.admit(endpoint, Health::new)
+    }
+
+    /// The part of each configured address's endpoints that gets requests, from 0 to 1.
+    pub fn healthy(&self) -> Vec<(&EndpointAddress, f64)> {
+        let endpoints = self.endpoints();
+        let part = |address: &EndpointAddress| {
+            let those = endpoints.iter().filter(|endpoint| endpoint.configured == *address);
+            let passes = |endpoint: &Resolved| {
+                let vitals = self.ward.find(endpoint);
+                vitals.is_none_or(|vitals| vitals.health().state() == health::State::Passing)
+            };
+            let (all, passing) = those.fold((0_u32, 0_u32), |(all, passing), endpoint| {
+                (all + 1, passing + u32::from(passes(endpoint)))
+            });
+            if all == 0 { 0.0 } else { f64::from(passing) / f64::from(all) }
+        };
+        self.settings.endpoints.iter().map(|address| (address, part(address))).collect()
+    }
+
+    /// Whether so many endpoints are out that all are used.
+    pub fn is_in_panic(&self) -> bool {
+        let endpoints = self.endpoints();
+        let is_out = |endpoint: &&Resolved| {
+            self.ward.find(endpoint).is_some_and(|vitals| vitals.health().state() != health::State::Passing)
+        };
+        !self.ward.is_plain()
+            && health::are_too_many_out(
+                endpoints.iter().filter(is_out).count(),
+                endpoints.len(),
+                &self.settings.ejection,
+            )
     }
 
     /// How TLS is made with the endpoint of this configured address, where it is.
@@ -144,6 +225,10 @@ impl Upstream {
     pub fn update(&self, endpoints: Vec<Resolved>) -> bool {
         if **self.endpoints.load() == endpoints {
             return false;
+        }
+        self.admit(&endpoints, !self.endpoints.load().is_empty());
+        if self.is_settled.load(Ordering::Relaxed) {
+            self.ward.retain(&endpoints);
         }
         self.endpoints.store(Arc::new(endpoints));
         self.version.fetch_add(1, Ordering::Release);

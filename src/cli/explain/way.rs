@@ -280,7 +280,7 @@ impl Way<'_> {
                 Protocol::Auto => "auto",
             },
             endpoints: upstream.endpoints.iter().map(ToString::to_string).collect(),
-            attempts: route.attempts,
+            attempts: route.retries.attempts,
             on_unavailable: match on_unavailable {
                 OnUnavailable::Baseline => "baseline",
                 OnUnavailable::Error => "error",

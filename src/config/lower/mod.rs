@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`Lower`] (what all share), [`value`] (one value at a time), [`header`], [`condition`], [`tls`]
 //! (certificates and keys), then the sections: [`listener`], [`listener_tls`] and [`acme`], [`admin`], [`upstream`] and
-//! [`upstream_tls`], [`split`], [`route`]; last [`advice`], what is allowed but odd.
+//! [`upstream_tls`], [`split`], [`route`] and [`retry`]; last [`advice`], what is allowed but odd.
 //! A function that returns `None` has reported why.
 
 mod acme;
@@ -12,6 +12,7 @@ mod condition;
 mod header;
 mod listener;
 mod listener_tls;
+mod retry;
 mod route;
 mod split;
 mod tls;

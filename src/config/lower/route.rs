@@ -10,6 +10,7 @@ use super::super::model::{Action, HostRewrite, Redirect, Respond, Route};
 use super::super::raw::{self, Root};
 use super::super::span::Span;
 use super::{Lower, begin};
+use crate::logic::balance::Retries;
 use crate::logic::route::{HostPattern, PathPattern, RouteMatch};
 use crate::types::{ByteSize, RouteName, UpstreamName};
 
@@ -46,9 +47,9 @@ fn route(cx: &mut Lower<'_, '_>, field: &Field<raw::Route>) -> Option<Route> {
     let request_headers = cx.changes(&raw.request_headers);
     let response_headers = cx.changes(&raw.response_headers);
     let timeout = if raw.timeout.is_absent() { Some(None) } else { cx.positive(&raw.timeout).map(Some) };
-    let attempts = match raw.retry.get() {
-        Some(retry) => cx.range(&retry.attempts, "`attempts`", 1, 100),
-        None => raw.retry.is_absent().then_some(1),
+    let retries = match raw.retry.get() {
+        Some(retry) => super::retry::retries(cx, retry),
+        None => raw.retry.is_absent().then(Retries::default),
     };
     let max_body = cx.size(&raw.max_body).map(|size| (size != ByteSize(0)).then_some(size));
     let (rewrite_prefix, host) = rewrite?;
@@ -61,7 +62,7 @@ fn route(cx: &mut Lower<'_, '_>, field: &Field<raw::Route>) -> Option<Route> {
         request_headers: request_headers?,
         response_headers: response_headers?,
         timeout: timeout?,
-        attempts: usize::try_from(attempts?).ok()?,
+        retries: retries?,
         max_body: max_body?,
     })
 }
@@ -119,7 +120,7 @@ fn path(cx: &mut Lower<'_, '_>, field: &Field<PathText>) -> Option<PathPattern> 
     }
 }
 
-fn method(cx: &mut Lower<'_, '_>, field: &Field<Text>) -> Option<Method> {
+pub(super) fn method(cx: &mut Lower<'_, '_>, field: &Field<Text>) -> Option<Method> {
     let text = field.get()?.as_ref();
     let known = Method::from_bytes(text.as_bytes()).ok();
     // Methods are case-sensitive (RFC 9110 §9.1), and no registered one has small letters.

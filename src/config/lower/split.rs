@@ -162,7 +162,7 @@ fn layout(cx: &mut Lower<'_, '_>, raw: &raw::Split) -> Option<Layout> {
     let mut shares = Vec::with_capacity(variants.len());
     for variant in variants {
         let weight = &variant.get()?.weight;
-        shares.push((share(cx, weight), weight.span));
+        shares.push((cx.share(weight), weight.span));
     }
     shares_to_layout(cx, &shares)
 }
@@ -176,18 +176,6 @@ fn no_baseline_weight(cx: &mut Lower<'_, '_>, weight: &Field<Percent>, span: Spa
                 "the baseline (the first variant) takes what is left and has no weight",
             )
             .hint("remove the weight, or list another variant first");
-    }
-}
-
-fn share(cx: &mut Lower<'_, '_>, field: &Field<Percent>) -> Option<Share> {
-    let text = &field.get()?.0;
-    match Share::parse(text) {
-        Ok(share) => Some(share),
-        Err(error) => {
-            cx.invalid(Code::InvalidShare, field, format!("`{}`: {error}", text.escape_debug()))
-                .hint("write for example `5%` or `0.25%`");
-            None
-        }
     }
 }
 
@@ -277,11 +265,11 @@ fn weights(
             }
             Some(index) => {
                 if let Some(slot) = shares.get_mut(index - 1) {
-                    *slot = (share(cx, weight), weight.span);
+                    *slot = (cx.share(weight), weight.span);
                 }
             }
             None => {
-                share(cx, weight);
+                cx.share(weight);
                 complete = false;
             }
         }

@@ -5,8 +5,9 @@ use super::super::field::{Field, Table, Text};
 use super::super::model::{Protocol, Upstream};
 use super::super::raw;
 use super::Lower;
-use crate::logic::balance::Policy;
-use crate::types::{EndpointAddress, UpstreamName};
+use crate::logic::balance::health::MOST_IN_A_ROW;
+use crate::logic::balance::{Ejection, Policy, SuccessRate};
+use crate::types::{EndpointAddress, Share, UpstreamName};
 
 /// The upstreams that are right, in file order.
 pub(super) fn upstreams(cx: &mut Lower<'_, '_>, table: &Field<Table<raw::Upstream>>) -> Vec<Upstream> {
@@ -22,6 +23,7 @@ fn upstream(cx: &mut Lower<'_, '_>, name: &Field<Text>, field: &Field<raw::Upstr
     });
     let dns_refresh = cx.positive(&raw.dns_refresh);
     let tls = cx.upstream_tls(raw, endpoints.as_deref());
+    let ejection = raw.ejection.get().and_then(|raw| ejection(cx, raw));
     let (connect, response, idle) = timeouts?;
     Some(Upstream {
         name: name?,
@@ -37,10 +39,37 @@ fn upstream(cx: &mut Lower<'_, '_>, name: &Field<Text>, field: &Field<raw::Upstr
             raw::Balance::LeastRequest => Policy::LeastRequest,
             raw::Balance::RoundRobin => Policy::RoundRobin,
         },
+        ejection: ejection?,
+        slow_start: None,
         connect_timeout: connect?,
         response_timeout: response?,
         idle_timeout: idle?,
         dns_refresh: dns_refresh?,
+    })
+}
+
+fn ejection(cx: &mut Lower<'_, '_>, raw: &raw::Ejection) -> Option<Ejection> {
+    let most = u64::from(MOST_IN_A_ROW);
+    let mut count = |field, key| cx.range(field, key, 0, most).and_then(|count| u8::try_from(count).ok());
+    let failures = count(&raw.failures, "`failures`");
+    let gateway_errors = count(&raw.gateway_errors, "`gateway_errors`");
+    let server_errors = count(&raw.server_errors, "`server_errors`");
+    let (time, max_time) = (cx.positive(&raw.time), cx.positive(&raw.max_time));
+    let max_ejected = cx.share(&raw.max_ejected);
+    let success_rate = raw.success_rate.get().and_then(|raw| {
+        let (margin, interval) = (cx.share(&raw.margin), cx.positive(&raw.interval));
+        let min_requests = cx.range(&raw.min_requests, "`min_requests`", 1, 1_000_000);
+        let min_requests = u32::try_from(min_requests?).ok()?;
+        Some(SuccessRate { interval: interval?, min_requests, margin: margin? })
+    });
+    Some(Ejection {
+        failures: failures?,
+        gateway_errors: gateway_errors?,
+        server_errors: server_errors?,
+        time: time?,
+        max_time: max_time?,
+        max_ejected: max_ejected?,
+        success_rate: Some(success_rate?).filter(|policy| policy.margin < Share::ALL),
     })
 }
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::super::diagnostic::Code;
-use super::super::field::{Attribute, Field, Period, SentPath, Size, Text};
+use super::super::field::{Attribute, Field, Percent, Period, SentPath, Size, Text};
 use super::Lower;
 use crate::logic::condition::Source;
 use crate::types::quantity::parse_duration;
-use crate::types::{BindAddress, ByteSize, IpSet, NameError};
+use crate::types::{BindAddress, ByteSize, IpSet, NameError, Share};
 
 impl Lower<'_, '_> {
     /// A duration, which may be zero.
@@ -43,6 +43,19 @@ impl Lower<'_, '_> {
             Err(error) => {
                 self.invalid(Code::InvalidSize, field, format!("`{}`: {error}", text.escape_debug()))
                     .hint("write a whole number and `B`, `KiB`, `MiB` or `GiB`, as in `64KiB`");
+                None
+            }
+        }
+    }
+
+    /// A percentage.
+    pub(super) fn share(&mut self, field: &Field<Percent>) -> Option<Share> {
+        let text = &field.get()?.0;
+        match Share::parse(text) {
+            Ok(share) => Some(share),
+            Err(error) => {
+                self.invalid(Code::InvalidShare, field, format!("`{}`: {error}", text.escape_debug()))
+                    .hint("write for example `5%` or `0.25%`");
                 None
             }
         }

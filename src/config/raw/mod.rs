@@ -29,10 +29,10 @@ pub(super) use acme::{Acme, AcmeChallenge};
 pub(super) use condition::Condition;
 pub(super) use listener::{Listener, ProxyHeader, Underscores};
 pub(super) use observe::{AccessLog, Admin, Telemetry};
-pub(super) use route::{HeaderChanges, RedirectTo, Respond, Route, Scheme};
+pub(super) use route::{HeaderChanges, RedirectTo, Respond, Retry, Route, Scheme};
 pub(super) use split::{Cache, Missing, OnUnavailable, Rule, Split, Variant};
 pub(super) use tls::{ClientAuth, ListenerTls, Pair, TlsVersion, UnknownName};
-pub(super) use upstream::{Announcement, Balance, Protocol, Upstream};
+pub(super) use upstream::{Announcement, Balance, Ejection, Protocol, Upstream};
 
 presets! {
     s_30: Period = "30s";

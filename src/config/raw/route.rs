@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::super::field::{Field, Name, PathText, Period, SentPath, Size, Table, Text};
+use super::super::field::{Field, Name, PathText, Percent, Period, SentPath, Size, Table, Text};
 use super::condition::Condition;
 use super::{empty, empty_table};
 
@@ -17,6 +17,11 @@ presets! {
     no_body: Text = "";
     plain_text: Text = "text/plain; charset=utf-8";
     two: u64 = 2u64;
+    ten: u64 = 10u64;
+    fifth: Percent = "20%";
+    kib_64: Size = "64KiB";
+    ms_25: Period = "25ms";
+    ms_250: Period = "250ms";
     no_limit: Size = "0";
 }
 
@@ -207,12 +212,49 @@ pub(in crate::config) struct HeaderChanges {
     pub(in crate::config) add: Field<Table<Text>>,
 }
 
-/// Further attempts.
+/// Further attempts: at another endpoint first, and never outside of the variant. A connection that is refused costs no
+/// attempt.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Retry {
-    /// Attempts in all, the first counted. Each further one follows a connection that could not be made.
+    /// Attempts in all, the first counted; 1 is none but the first.
     #[serde(default = "two")]
     #[schemars(range(min = 1, max = 100))]
     pub(in crate::config) attempts: Field<u64>,
+    /// After what: `connect` (no connection was made, or the endpoint said that it has not looked at the request), `reset`
+    /// (it broke off before its response began), `timeout` (its response did not begin in time), a status such as `503`,
+    /// `gateway_error` (502, 503, 504), `5xx`. All but `connect` for methods that may be repeated: GET, HEAD, OPTIONS, PUT,
+    /// DELETE and those of `methods`.
+    #[serde(default = "connect_and_reset")]
+    pub(in crate::config) on: Field<Vec<Field<Text>>>,
+    /// Further methods that may be repeated, such as `POST`: what doing them twice does is yours to know.
+    #[serde(default = "empty::<Field<Text>>")]
+    pub(in crate::config) methods: Field<Vec<Field<Text>>>,
+    /// How long one attempt may take until its response begins. By default as long as the upstream's `timeouts` say.
+    #[serde(default)]
+    pub(in crate::config) per_try_timeout: Field<Period>,
+    /// The largest request body that is kept to be sent again; a request with a larger one is sent once.
+    #[serde(default = "kib_64")]
+    pub(in crate::config) max_body: Field<Size>,
+    /// How many further attempts there may be: a part of the upstream's requests of the last ten seconds.
+    #[serde(default = "fifth")]
+    pub(in crate::config) budget: Field<Percent>,
+    /// … and so many a second beside it, each worker.
+    #[serde(default = "ten")]
+    pub(in crate::config) min_per_second: Field<u64>,
+    /// The longest first pause before an attempt that is not at another endpoint; each is random from 0 on, and may be
+    /// twice as long as the one before.
+    #[serde(default = "ms_25")]
+    pub(in crate::config) backoff: Field<Period>,
+    /// The longest pause.
+    #[serde(default = "ms_250")]
+    pub(in crate::config) max_backoff: Field<Period>,
+    /// After how long without a response a second attempt is made beside the first, at another endpoint: the response that
+    /// begins first is taken. For requests without a body whose method may be repeated. Off by default.
+    #[serde(default)]
+    pub(in crate::config) hedge_after: Field<Period>,
+}
+
+fn connect_and_reset() -> Field<Vec<Field<Text>>> {
+    Field::preset(["connect", "reset"].map(|word| Field::preset(word.into())).into())
 }

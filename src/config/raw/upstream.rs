@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::super::field::{Field, Period, Text, section};
+use super::super::field::{Field, Percent, Period, Text, section};
 use super::tls::{Pair, TlsVersion};
 
 presets! {
@@ -15,6 +15,15 @@ presets! {
     s_60: Period = "60s";
     tls_1_2: TlsVersion = TlsVersion::Tls12;
     yes_no: bool = false;
+    none: u64 = 0u64;
+    three: u64 = 3u64;
+    five: u64 = 5u64;
+    hundred: u64 = 100u64;
+    quarter: Percent = "25%";
+    half: Percent = "50%";
+    s_3: Period = "3s";
+    s_10: Period = "10s";
+    m_5: Period = "5m";
 }
 
 /// A named set of endpoints.
@@ -37,6 +46,9 @@ pub(in crate::config) struct Upstream {
     /// How requests are spread over the endpoints.
     #[serde(default = "least_request")]
     pub(in crate::config) balance: Field<Balance>,
+    /// When an endpoint gets no requests for a while, for what became of those that it had.
+    #[serde(default = "section::<Ejection>")]
+    pub(in crate::config) ejection: Field<Ejection>,
     /// How long endpoints may take.
     #[serde(default = "section::<UpstreamTimeouts>")]
     pub(in crate::config) timeouts: Field<UpstreamTimeouts>,
@@ -81,6 +93,55 @@ pub(in crate::config) struct UpstreamTimeouts {
     /// How long a connection is kept for its next request.
     #[serde(default = "s_60")]
     pub(in crate::config) idle: Field<Period>,
+}
+
+/// When an endpoint gets no requests for a while. It gets one, to see, when that is over; one that could not be reached
+/// is connected to first.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Ejection {
+    /// After so many requests in a row that got no response: it could not be connected to, broke off or did not answer in
+    /// time. 0 is never.
+    #[serde(default = "three")]
+    #[schemars(range(min = 0, max = 31))]
+    pub(in crate::config) failures: Field<u64>,
+    /// After so many responses 502, 503 or 504 in a row; 0 is never.
+    #[serde(default = "five")]
+    #[schemars(range(min = 0, max = 31))]
+    pub(in crate::config) gateway_errors: Field<u64>,
+    /// After so many responses from 500 on in a row; 0 is never.
+    #[serde(default = "none")]
+    #[schemars(range(min = 0, max = 31))]
+    pub(in crate::config) server_errors: Field<u64>,
+    /// When a larger part of its requests fails than of the other endpoints'.
+    #[serde(default = "section::<SuccessRate>")]
+    pub(in crate::config) success_rate: Field<SuccessRate>,
+    /// For how long the first time; twice as long each time after.
+    #[serde(default = "s_3")]
+    pub(in crate::config) time: Field<Period>,
+    /// … but no longer than this.
+    #[serde(default = "m_5")]
+    pub(in crate::config) max_time: Field<Period>,
+    /// The part of the endpoints that may be out. When it is more, all are used: of many that fail, those that are left
+    /// would only fail as well.
+    #[serde(default = "half")]
+    pub(in crate::config) max_ejected: Field<Percent>,
+}
+
+/// How the success rates of endpoints are compared.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct SuccessRate {
+    /// How far below the success rate of all others together that of an endpoint may be; `100%` is any.
+    #[serde(default = "quarter")]
+    pub(in crate::config) margin: Field<Percent>,
+    /// How often they are compared.
+    #[serde(default = "s_10")]
+    pub(in crate::config) interval: Field<Period>,
+    /// How many requests an endpoint, and all others together, must have had in that time.
+    #[serde(default = "hundred")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(in crate::config) min_requests: Field<u64>,
 }
 
 /// What is spoken to the endpoints.
