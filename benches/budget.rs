@@ -239,7 +239,7 @@ impl Proxy {
         let Plan::Split { arms, .. } = &self.entry().plan else { unreachable!("the route has a split") };
         let local = &self.serving.upstreams[arms[passing.record.variant.unwrap()].upstream];
         passing.endpoint =
-            local.pick(&[], self.worker.random(), &Wish { needs: Needs::Somebody, is_spare: true });
+            local.pick(&[], self.worker.random(), Wish { needs: Needs::Somebody, is_spare: true });
     }
 
     fn write_request(passing: &Passing) -> Vec<u8> {

@@ -63,7 +63,7 @@ pub async fn attempt(
     let mut tried = Vec::new();
     let mut last = Failure::NoEndpoint;
     while tried.len() < plan.retries.attempts {
-        let Some(endpoint) = local.pick(&tried, worker.random(), &wish) else { break };
+        let Some(endpoint) = local.pick(&tried, worker.random(), wish) else { break };
         record.attempts += 1;
         record.endpoint = Some(Rc::clone(&endpoint));
         let host = match &plan.host {

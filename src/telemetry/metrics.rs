@@ -258,6 +258,14 @@ impl Metrics {
         let _ = self.endpoints.set(Endpoints(Box::new(ask)));
     }
 
+    /// Notes that there is an endpoint of this configured address: its counters are there from now on.
+    pub fn endpoint(&self, upstream: &str, endpoint: &str) {
+        let mut ejections = lock(&self.ejections);
+        for cause in Cause::ALL {
+            ejections.entry((upstream.to_owned(), endpoint.to_owned(), cause.as_str())).or_default();
+        }
+    }
+
     /// Notes that the endpoint of this configured address was ejected.
     pub fn ejected(&self, upstream: &str, endpoint: &str, cause: Cause) {
         let key = (upstream.to_owned(), endpoint.to_owned(), cause.as_str());

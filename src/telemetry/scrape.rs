@@ -17,7 +17,6 @@ use super::histogram::HistogramSnapshot;
 use super::labels::{Cause, Outcome, Refused, RetryOutcome};
 use super::metrics::{ConfigState, Ejections, EndpointStates, Expiry, Names, Weight};
 use super::sums::Sums;
-use crate::logic::balance;
 use crate::logic::split::Reason;
 use crate::wire::grpc::Status;
 
@@ -227,17 +226,10 @@ fn endpoints(control: &Control<'_>, families: &mut Vec<MetricFamily>) {
     let in_panic = control.endpoints.in_panic.iter();
     let in_panic = in_panic.map(|(upstream, is_it)| ([&**upstream], u64::from(*is_it)));
     families.push(named(Family::UpstreamPanic, in_panic.collect()));
-    // An alert may ask for them before they ever rose.
-    let mut ejections = Series::<3>::new();
-    for (upstream, endpoint) in control.endpoints.healthy.keys() {
-        for cause in balance::Cause::ALL {
-            ejections.insert([upstream, endpoint, cause.as_str()], 0);
-        }
-    }
-    for ((upstream, endpoint, cause), number) in control.ejections {
-        ejections.insert([upstream, endpoint, *cause], *number);
-    }
-    families.push(named(Family::EndpointEjections, ejections));
+    let ejections = control.ejections.iter();
+    let ejections =
+        ejections.map(|((upstream, endpoint, cause), number)| ([&**upstream, &**endpoint, *cause], *number));
+    families.push(named(Family::EndpointEjections, ejections.collect()));
 }
 
 fn splits(sums: &Sums, names: &Names, weights: &[Weight], families: &mut Vec<MetricFamily>) {

@@ -184,7 +184,7 @@ impl Local {
 
     /// The endpoint for a request that has tried `tried` already, or `None` when none is left. `tried` holds
     /// endpoints of this upstream only.
-    pub fn pick(&self, tried: &[Rc<Endpoint>], random: u64, wish: &Wish) -> Option<Rc<Endpoint>> {
+    pub fn pick(&self, tried: &[Rc<Endpoint>], random: u64, wish: Wish) -> Option<Rc<Endpoint>> {
         if self.version.get() != self.shared.version() {
             self.reconcile();
         }
@@ -258,7 +258,7 @@ impl Local {
 fn excluded(
     endpoints: &[Rc<Endpoint>],
     tried: &[Rc<Endpoint>],
-    wish: &Wish,
+    wish: Wish,
     settings: &crate::config::model::Upstream,
 ) -> Result<Vec<usize>, Rc<Endpoint>> {
     let is_tried = |endpoint: &Rc<Endpoint>| tried.iter().any(|tried| Rc::ptr_eq(tried, endpoint));
@@ -628,7 +628,7 @@ mod tests {
         tasks
             .run_until(async {
                 let local = Local::new(Arc::clone(&shared), Rc::new(metrics.worker()));
-                let endpoint = local.pick(&[], 0, &WISH).unwrap();
+                let endpoint = local.pick(&[], 0, WISH).unwrap();
                 let fields = Fields::from_iter([("host", "a")]);
                 let uri = Uri::from_static("/");
                 let head = RequestHead::new(Method::GET, &uri, Version::HTTP_11, fields);
@@ -647,7 +647,7 @@ mod tests {
                 let mut other = shared.endpoints()[0].clone();
                 other.address = Address::Tcp("127.0.0.1:1".parse().unwrap());
                 assert!(shared.update(vec![other]));
-                drop((local.pick(&[], 0, &WISH), endpoint));
+                drop((local.pick(&[], 0, WISH), endpoint));
                 let closed = tokio::time::timeout(10 * second, peer.read(&mut [0; 1])).await;
                 assert_eq!(closed.expect("it closes").unwrap(), 0);
             })

@@ -100,9 +100,11 @@ impl Ward {
             if !first.is_plain() {
                 self.common.unusual.fetch_add(1, Ordering::Relaxed);
             }
+            let name: Arc<str> = endpoint.configured.to_string().into();
+            self.common.metrics.endpoint(&self.common.upstream, &name);
             Arc::new(Vitals {
                 common: Arc::clone(&self.common),
-                name: endpoint.configured.to_string().into(),
+                name,
                 word: AtomicU64::new(first.pack()),
                 tallies: Mutex::default(),
             })

@@ -1,9 +1,11 @@
 //! `routes[].retry`.
 
+use std::time::Duration;
+
 use http::StatusCode;
 
 use super::super::diagnostic::Code;
-use super::super::field::{Field, Text};
+use super::super::field::{Field, Period, Text};
 use super::super::raw;
 use super::Lower;
 use crate::logic::balance::{BudgetPolicy, Retries, Statuses};
@@ -15,14 +17,19 @@ pub(super) fn retries(cx: &mut Lower<'_, '_>, raw: &raw::Retry) -> Option<Retrie
         raw.on.get().map(|on| on.iter().filter_map(|word| reason(cx, word)).collect());
     let methods: Vec<_> =
         raw.methods.items().iter().filter_map(|name| super::route::method(cx, name)).collect();
-    let per_try = optional(cx, &raw.per_try_timeout);
-    let hedge = optional(cx, &raw.hedge_after);
+    let per_try = cx.positive(&raw.per_try_timeout);
+    let hedge = cx.positive(&raw.hedge_after);
+    let is_right = |period: Option<Duration>, field: &Field<Period>| period.is_some() || field.is_absent();
     let max_body = cx.size(&raw.max_body);
     let share = cx.share(&raw.budget);
     let min_per_second = cx.range(&raw.min_per_second, "`min_per_second`", 0, 1_000_000);
     let (backoff, max_backoff) = (cx.period(&raw.backoff), cx.period(&raw.max_backoff));
     let reasons = reasons?;
-    if reasons.len() != raw.on.items().len() || methods.len() != raw.methods.items().len() {
+    if !is_right(per_try, &raw.per_try_timeout)
+        || !is_right(hedge, &raw.hedge_after)
+        || reasons.len() != raw.on.items().len()
+        || methods.len() != raw.methods.items().len()
+    {
         return None;
     }
     let has = |reason| reasons.contains(&reason);
@@ -36,12 +43,12 @@ pub(super) fn retries(cx: &mut Lower<'_, '_>, raw: &raw::Retry) -> Option<Retrie
             .filter_map(|reason| if let Reason::Statuses(statuses) = reason { Some(*statuses) } else { None })
             .collect(),
         methods,
-        per_try: per_try?,
+        per_try,
         max_body: max_body?,
         budget: BudgetPolicy { share: share?, min_per_second: u32::try_from(min_per_second?).ok()? },
         backoff: backoff?,
         max_backoff: max_backoff?,
-        hedge: hedge?,
+        hedge,
     })
 }
 
@@ -75,12 +82,4 @@ fn reason(cx: &mut Lower<'_, '_>, field: &Field<Text>) -> Option<Reason> {
             Reason::Statuses(Statuses::One(status))
         }
     })
-}
-
-/// A time that may be left out; `None` where it is wrong.
-fn optional(
-    cx: &mut Lower<'_, '_>,
-    field: &Field<super::super::field::Period>,
-) -> Option<Option<std::time::Duration>> {
-    if field.is_absent() { Some(None) } else { cx.positive(field).map(Some) }
 }
