@@ -103,6 +103,7 @@ fn access_log(c: &mut Criterion) {
                 upstream: "canary",
                 endpoint: "10.0.2.1:8080",
                 attempts: 1,
+                retried: &[],
                 duration: Duration::from_micros(12_345 + id % 1000),
                 upstream_duration: Some(Duration::from_micros(11_000 + id % 1000)),
                 request_bytes: 0,

@@ -57,6 +57,8 @@ pub enum Failure {
     NoEndpoint,
     /// No TLS was made with any endpoint tried.
     UpstreamTls,
+    /// The upstream closed an idle connection just when the request was sent on it.
+    UpstreamClosed,
     /// The connection broke before or inside the response.
     UpstreamReset,
     /// The response is not HTTP.
@@ -79,7 +81,7 @@ pub enum Failure {
 
 impl Failure {
     /// Every failure.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::MalformedHead,
         Self::HeadTooLarge,
         Self::TargetTooLong,
@@ -104,6 +106,7 @@ impl Failure {
         Self::ConnectTimeout,
         Self::NoEndpoint,
         Self::UpstreamTls,
+        Self::UpstreamClosed,
         Self::UpstreamReset,
         Self::UpstreamProtocol,
         Self::ResponseTimeout,
@@ -155,6 +158,9 @@ impl Failure {
             Self::NoEndpoint => (503, "no_endpoint", Upstream, "the upstream has no endpoint"),
             Self::UpstreamTls => {
                 (502, "upstream_tls", Upstream, "no secure connection to the upstream was made")
+            }
+            Self::UpstreamClosed => {
+                (502, "upstream_closed", Upstream, "the upstream closed its idle connection as it was used")
             }
             Self::UpstreamReset => (502, "upstream_reset", Upstream, "the upstream broke off"),
             Self::UpstreamProtocol => {

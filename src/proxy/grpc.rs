@@ -49,6 +49,7 @@ pub fn status(failure: Failure) -> Status {
         Failure::ConnectRefused
         | Failure::ConnectTimeout
         | Failure::NoEndpoint
+        | Failure::UpstreamClosed
         | Failure::UpstreamReset
         | Failure::UpstreamTls
         | Failure::Drained => Status::Unavailable,

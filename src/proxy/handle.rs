@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
+use http::uri::PathAndQuery;
 use http::{Method, StatusCode, Version};
 use tokio::time::{Instant, timeout_at};
 
@@ -230,14 +231,13 @@ impl<'a> Phases<'a> {
         if self.upgrade.is_some() {
             have_key(head);
         }
-        let plan = attempt::Plan {
-            retries: &entry.route.retries,
-            target,
-            host,
-            upgrade: self.upgrade,
-            caller: self.caller,
-        };
-        Ok(Step::Forward(entry, plan, upload))
+        Ok(Step::Forward(entry, self.plan(entry, target, host), upload))
+    }
+
+    /// What is the same for every attempt.
+    fn plan(&self, entry: &'a RouteEntry, target: Option<PathAndQuery>, host: Host<'a>) -> attempt::Plan<'a> {
+        let (upgrade, caller) = (self.upgrade, self.caller);
+        attempt::Plan { retries: &entry.route.retries, target, host, upgrade, caller }
     }
 
     /// The body on its way, with its limits.
@@ -417,6 +417,7 @@ impl<'a> Phases<'a> {
         };
         let Some(body) = failed.unsent.filter(|_| falls_back) else { return Err(failed.failure) };
         record.head.fields.set(&split.variant_header, split.variant_values[0].as_bytes());
+        record.give_up();
         record.variant = Some(0);
         record.reason = Some(Reason::Fallback);
         record.enter(arms[0].target);

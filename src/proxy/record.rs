@@ -14,7 +14,7 @@ use super::{Failure, grpc};
 use crate::logic::split::{Assignment, Reason};
 use crate::net::clock;
 use crate::state::{Plan, RoutingHeaders};
-use crate::telemetry::{self, Blame, Cause, Outcome, TargetId};
+use crate::telemetry::{self, Blame, Cause, Outcome, RetryReason, TargetId};
 use crate::types::{SplitName, VariantName};
 use crate::upstream::UploadState;
 use crate::upstream::local::Endpoint;
@@ -43,6 +43,10 @@ pub struct Record {
     pub endpoint: Option<Rc<Endpoint>>,
     /// Attempts made.
     pub attempts: u32,
+    /// Why further attempts were made, in their order.
+    pub retried: Vec<RetryReason>,
+    /// Whether an attempt failed by the upstream's fault: it counts as its failure, whatever the client gets at last.
+    pub is_charged: bool,
     /// From the request head sent to the response head received.
     pub upstream_duration: Option<Duration>,
     /// What the client was told.
@@ -89,6 +93,8 @@ impl Record {
             variant: None,
             endpoint: None,
             attempts: 0,
+            retried: Vec::new(),
+            is_charged: false,
             upstream_duration: None,
             status: StatusCode::OK,
             grpc: None,
@@ -163,10 +169,24 @@ impl Record {
         }
     }
 
+    /// The request goes to another upstream, for the one that it was for did not take it: that is its failure.
+    pub fn give_up(&mut self) {
+        if let Some(target) = self.active {
+            self.metrics.request_ended_with(target, Some(Outcome::Failure), None);
+        }
+        self.is_charged = false;
+    }
+
     /// The response broke off after its head: the endpoint's failure.
     pub fn broke_off(&self, cause: Cause) {
         if let Some(target) = self.active {
             self.metrics.upstream_failed(target, cause);
+        }
+        // A client that still sends, or has set the time itself, must not be able to say that of an endpoint.
+        let is_clients = cause == Cause::Timeout
+            && (self.grpc.is_some() || self.upload.as_ref().is_some_and(|upload| !upload.is_done()));
+        if let (Some(endpoint), false) = (&self.endpoint, is_clients) {
+            endpoint.answered(None);
         }
     }
 
@@ -209,6 +229,7 @@ impl Record {
     /// Whether the upstream did well; `None` where the client is the cause that nobody knows.
     fn outcome(&self, failure: Option<Failure>) -> Option<Outcome> {
         match failure.map(Failure::blame) {
+            None if self.is_charged => Some(Outcome::Failure),
             None => Some(Outcome::of(self.status.as_u16(), self.grpc)),
             Some(Blame::Upstream) => Some(Outcome::Failure),
             Some(Blame::Client | Blame::Us) => None,
@@ -262,6 +283,7 @@ impl Record {
             upstream: upstream.map_or("", |upstream| upstream.settings.name.as_str()),
             endpoint: self.endpoint.as_ref().map_or("", |endpoint| &*endpoint.name),
             attempts: self.attempts,
+            retried: &self.retried,
             duration: whole,
             upstream_duration: self.upstream_duration,
             request_bytes,

@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::histogram::Histogram;
-use super::labels::{ArmId, Blame, Cause, ListenerId, Outcome, Refused, RetryOutcome, TargetId, UpstreamId};
+use super::labels::{
+    ArmId, Blame, Cause, ListenerId, Outcome, Refused, RetryOutcome, RetryReason, TargetId, UpstreamId,
+};
 use super::sketch::Sketch;
 use crate::logic::split::Reason;
 use crate::wire::grpc::Status;
@@ -105,7 +107,7 @@ pub(super) struct TargetCells {
     pub(super) request_bytes: Count,
     pub(super) response_bytes: Count,
     pub(super) active: Count,
-    pub(super) retries: [Count; RetryOutcome::ALL.len()],
+    pub(super) retries: [[Count; RetryOutcome::ALL.len()]; RetryReason::ALL.len()],
     pub(super) outcomes: [Count; Outcome::ALL.len()],
     /// Made with the first gRPC request.
     pub(super) grpc: OnceLock<Box<GrpcCells>>,

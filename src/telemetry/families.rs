@@ -67,8 +67,8 @@ families! {
     Failures = Counter "weir_upstream_failures_total" [upstream cause];
     /// Requests under way at this moment.
     RequestsActive = Gauge "weir_upstream_requests_active" [split variant upstream];
-    /// Attempts beyond a request's first one, by outcome.
-    Retries = Counter "weir_upstream_retries_total" [split variant upstream outcome];
+    /// Attempts beyond a request's first one, by why and by outcome.
+    Retries = Counter "weir_upstream_retries_total" [split variant upstream reason outcome];
     /// Bytes of request bodies sent to the upstream.
     RequestBytes = Counter "weir_upstream_request_bytes_total" [split variant upstream];
     /// Bytes of response bodies sent to clients.

@@ -81,6 +81,8 @@ labels! {
         Protocol = "protocol",
         /// The TLS handshake failed.
         Tls = "tls",
+        /// Its response was one after which the request was sent again.
+        Status = "status",
         /// There was no endpoint to try.
         NoEndpoint = "no_endpoint",
     }
@@ -127,6 +129,22 @@ labels! {
         Success = "success",
         /// It failed as well.
         Failure = "failure",
+        /// It was not made: the budget had none left.
+        Denied = "denied",
+    }
+
+    /// Why a request was sent again; the label `reason` of retries.
+    RetryReason {
+        /// No connection was made, or the endpoint had not looked at the request.
+        Connect = "connect",
+        /// The connection broke, or the stream was reset.
+        Reset = "reset",
+        /// There was no response in time.
+        Timeout = "timeout",
+        /// The response was one to try again after.
+        Status = "status",
+        /// The first attempt took long: the second one was made beside it.
+        Hedge = "hedge",
     }
 }
 

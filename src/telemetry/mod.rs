@@ -24,8 +24,8 @@ pub mod worker;
 pub use access_log::{AccessLog, AccessLogError, Record, Sink};
 pub use histogram::HistogramSnapshot;
 pub use labels::{
-    Blame, Cause, ConnectionEvent, DownstreamEvent, ListenerId, Outcome, Refused, RetryOutcome, Target,
-    TargetId, UpstreamId,
+    Blame, Cause, ConnectionEvent, DownstreamEvent, ListenerId, Outcome, Refused, RetryOutcome, RetryReason,
+    Target, TargetId, UpstreamId,
 };
 pub use metrics::{ArmTotals, Assigned, EndpointStates, Expiry, Metrics, MetricsError, Totals, Weight};
 pub use worker::Worker;

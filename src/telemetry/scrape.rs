@@ -14,7 +14,7 @@ use prometheus::{Encoder, TextEncoder};
 
 use super::families::{Description, Family, Kind};
 use super::histogram::HistogramSnapshot;
-use super::labels::{Cause, Outcome, Refused, RetryOutcome};
+use super::labels::{Cause, Outcome, Refused, RetryOutcome, RetryReason};
 use super::metrics::{ConfigState, Ejections, EndpointStates, Expiry, Names, Weight};
 use super::sums::Sums;
 use crate::logic::split::Reason;
@@ -179,7 +179,7 @@ fn traffic(sums: &Sums, names: &Names, families: &mut Vec<MetricFamily>) {
     let mut active = Series::<3>::new();
     let mut request_bytes = Series::<3>::new();
     let mut response_bytes = Series::<3>::new();
-    let mut retries = Series::<4>::new();
+    let mut retries = Series::<5>::new();
     for (index, target) in names.targets.iter().enumerate().filter(|(_, target)| !target.upstream.is_empty())
     {
         let sums = sums.targets.get(index);
@@ -187,9 +187,13 @@ fn traffic(sums: &Sums, names: &Names, families: &mut Vec<MetricFamily>) {
         *active.entry(of).or_default() += sums.map_or(0, |sums| sums.active);
         *request_bytes.entry(of).or_default() += sums.map_or(0, |sums| sums.request_bytes);
         *response_bytes.entry(of).or_default() += sums.map_or(0, |sums| sums.response_bytes);
-        for outcome in RetryOutcome::ALL {
-            let number = sums.and_then(|sums| sums.retries.get(outcome as usize)).copied();
-            *retries.entry([split, variant, upstream, outcome.as_str()]).or_default() += number.unwrap_or(0);
+        for reason in RetryReason::ALL {
+            let counts = sums.and_then(|sums| sums.retries.get(reason as usize));
+            for outcome in RetryOutcome::ALL {
+                let number = counts.and_then(|counts| counts.get(outcome as usize)).copied();
+                let of = [split, variant, upstream, reason.as_str(), outcome.as_str()];
+                *retries.entry(of).or_default() += number.unwrap_or(0);
+            }
         }
     }
     families.push(named(Family::RequestsActive, active));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::cells::{Count, WorkerCells};
 use super::histogram::HistogramSnapshot;
-use super::labels::{Blame, Cause, Outcome, Refused, RetryOutcome};
+use super::labels::{Blame, Cause, Outcome, Refused, RetryOutcome, RetryReason};
 use super::sketch::Union;
 use crate::logic::split::Reason;
 use crate::wire::grpc::Status;
@@ -19,7 +19,7 @@ pub(super) struct TargetSums {
     pub(super) request_bytes: u64,
     pub(super) response_bytes: u64,
     pub(super) active: u64,
-    pub(super) retries: [u64; RetryOutcome::ALL.len()],
+    pub(super) retries: [[u64; RetryOutcome::ALL.len()]; RetryReason::ALL.len()],
     pub(super) outcomes: [u64; Outcome::ALL.len()],
     pub(super) grpc: [u64; Status::ALL.len()],
 }
@@ -98,7 +98,9 @@ impl Sums {
                 add(&mut sums.request_bytes, &cells.request_bytes);
                 add(&mut sums.response_bytes, &cells.response_bytes);
                 add(&mut sums.active, &cells.active);
-                add_each(&mut sums.retries, &cells.retries);
+                for (sums, cells) in sums.retries.iter_mut().zip(&cells.retries) {
+                    add_each(sums, cells);
+                }
                 add_each(&mut sums.outcomes, &cells.outcomes);
                 if let Some(grpc) = cells.grpc.get() {
                     add_each(&mut sums.grpc, &grpc.statuses);

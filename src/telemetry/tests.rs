@@ -107,7 +107,7 @@ fn count_everything(metrics: &Arc<Metrics>) -> Worker {
     worker.missing_key(canary);
     worker.response_head(canary, Duration::from_millis(4));
     worker.upstream_failed(canary, Cause::Connect);
-    worker.retried(canary, RetryOutcome::Success);
+    worker.retried(canary, RetryReason::Connect, RetryOutcome::Success);
     worker.request_finished(canary, 200, Some(Reason::Weights), Duration::from_millis(5), 10, 20);
     worker.request_ended_with(canary, Some(Outcome::Success), Some(Status::Ok));
     worker.connection(metrics.upstream("canary-eu"), ConnectionEvent::Connected);
@@ -194,8 +194,8 @@ fn event_then_its_series_has_the_number() {
         ("weir_upstream_failures_total", &[upstream, ("cause", "connect")], 1.0),
         ("weir_upstream_failures_total", &[upstream, ("cause", "no_endpoint")], 0.0),
         ("weir_upstream_requests_active", &by_upstream, 1.0),
-        ("weir_upstream_retries_total", &[upstream, ("outcome", "success")], 1.0),
-        ("weir_upstream_retries_total", &[upstream, ("outcome", "failure")], 0.0),
+        ("weir_upstream_retries_total", &[upstream, ("reason", "connect"), ("outcome", "success")], 1.0),
+        ("weir_upstream_retries_total", &[upstream, ("reason", "connect"), ("outcome", "failure")], 0.0),
         ("weir_upstream_request_bytes_total", &by_upstream, 10.0),
         ("weir_upstream_response_bytes_total", &by_upstream, 20.0),
         ("weir_upstream_connections_active", &[upstream], 1.0),

@@ -10,7 +10,7 @@ use super::Metrics;
 use super::cells::{ArmCells, ErrorCells, ListenerCells, TargetCells, UpstreamCells, WorkerCells};
 use super::labels::{
     ArmId, Blame, Cause, ConnectionEvent, DownstreamEvent, ListenerId, Outcome, Refused, RetryOutcome,
-    TargetId, UpstreamId,
+    RetryReason, TargetId, UpstreamId,
 };
 use crate::logic::split::Reason;
 use crate::types::Position;
@@ -151,9 +151,10 @@ impl Worker {
     }
 
     /// Counts an attempt beyond the first one, when it is known what became of it.
-    pub fn retried(&self, target: TargetId, outcome: RetryOutcome) {
+    pub fn retried(&self, target: TargetId, reason: RetryReason, outcome: RetryOutcome) {
         self.with_target(target, |cells| {
-            if let Some(count) = cells.retries.get(outcome as usize) {
+            let of_reason = cells.retries.get(reason as usize);
+            if let Some(count) = of_reason.and_then(|counts| counts.get(outcome as usize)) {
                 count.add(1);
             }
         });

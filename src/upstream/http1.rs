@@ -40,6 +40,8 @@ pub struct Connection {
     is_pooled: Cell<bool>,
     /// Whether the endpoint keeps it open behind the present exchange.
     is_kept: Cell<bool>,
+    /// How long the endpoint keeps it open while it is idle, where it has said so.
+    keeps: Cell<Option<Duration>>,
 }
 
 /// The idle connections to one endpoint, the last used first.
@@ -105,7 +107,14 @@ impl Connection {
     fn new(link: Rc<Link>, endpoint: &Endpoint) -> Self {
         let (metrics, upstream) = (Rc::clone(&endpoint.metrics), endpoint.upstream.id);
         metrics.connection(upstream, ConnectionEvent::Connected);
-        Self { link, metrics, upstream, is_pooled: Cell::new(false), is_kept: Cell::new(true) }
+        Self {
+            link,
+            metrics,
+            upstream,
+            is_pooled: Cell::new(false),
+            is_kept: Cell::new(true),
+            keeps: Cell::new(None),
+        }
     }
 
     fn event(&self, event: ConnectionEvent) {
@@ -168,8 +177,9 @@ impl Pool {
     /// The idle connection that was used last and is of use.
     fn take(&self) -> Option<Connection> {
         loop {
-            let Idle { connection, .. } = self.idle.borrow_mut().pop()?;
-            if !connection.is_stale() {
+            let Idle { connection, since } = self.idle.borrow_mut().pop()?;
+            let is_over = connection.keeps.get().is_some_and(|keeps| since.elapsed() >= keeps);
+            if !is_over && !connection.is_stale() {
                 connection.is_pooled.set(false);
                 connection.event(ConnectionEvent::Busy);
                 return Some(connection);
@@ -180,7 +190,10 @@ impl Pool {
     /// Closes connections idle for longer than `limit`, and those of no more use.
     pub(super) fn close_idle(&self, now: Instant, limit: Duration) {
         let mut idle = self.idle.borrow_mut();
-        idle.retain(|idle| now.saturating_duration_since(idle.since) < limit && !idle.connection.is_stale());
+        idle.retain(|idle| {
+            let limit = idle.connection.keeps.get().map_or(limit, |keeps| keeps.min(limit));
+            now.saturating_duration_since(idle.since) < limit && !idle.connection.is_stale()
+        });
     }
 }
 
@@ -261,6 +274,9 @@ pub(super) async fn send(
                     None => SendError { kind: SendErrorKind::Reset(error), unsent: None },
                 });
             }
+            Err(SendErrorKind::Reset(error)) if is_reused && !exchange.has_answered => {
+                return Err(SendError { kind: SendErrorKind::Stale(error), unsent: None });
+            }
             Err(kind) => return Err(SendError { kind, unsent: None }),
         }
     }
@@ -319,11 +335,25 @@ fn accept(
     if !is_kept || length == Length::UntilClose {
         connection.is_kept.set(false);
     }
+    connection.keeps.set(head.fields.get(Known::KeepAlive).and_then(keeps));
     head.fields.remove(Known::TransferEncoding);
     let link = Rc::clone(&connection.link);
     let body = Inbound::http1(&link, length);
     let uploading = uploading.map(|transfer| Box::new(Uploading { transfer, link }));
     Ok(Sent { head, body, connection, uploading, sink: None })
+}
+
+/// How long a connection may be idle before it is not used again, where the endpoint has said how long it keeps it open
+/// (`timeout=5`): a little less, for a request that crosses its end is lost.
+fn keeps(value: &[u8]) -> Option<Duration> {
+    let parameters = std::str::from_utf8(value).ok()?.split(',');
+    let timeout =
+        parameters.filter_map(|parameter| parameter.split_once('=')).find_map(|(name, value)| {
+            let seconds = value.trim().trim_matches('"').parse().ok();
+            seconds.filter(|_| name.trim().eq_ignore_ascii_case("timeout"))
+        })?;
+    let keeps = Duration::from_secs(timeout);
+    Some(keeps.saturating_sub(Duration::from_secs(1)).max(keeps / 2))
 }
 
 /// The connection is no longer HTTP, if what was chosen was asked for and asked for to its end.
@@ -438,6 +468,29 @@ impl Exchange<'_> {
             }
         } else if let Some(interim) = &self.asked.caller.interim {
             interim.send(head);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connection_is_used_for_a_little_less_than_the_endpoint_keeps_it() {
+        for (value, millis) in [
+            ("timeout=5", Some(4000)),
+            ("timeout=5, max=100", Some(4000)),
+            ("max=100,Timeout = \"75\"", Some(74_000)),
+            ("timeout=1", Some(500)),
+            ("timeout=0", Some(0)),
+            ("timeout=-1", None),
+            ("timeout=99999999999999999999999", None),
+            ("max=3", None),
+            ("", None),
+            ("timeout", None),
+        ] {
+            assert_eq!(keeps(value.as_bytes()), millis.map(Duration::from_millis), "{value}");
         }
     }
 }

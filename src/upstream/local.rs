@@ -3,11 +3,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::uri::Scheme;
@@ -19,10 +19,10 @@ use super::connect::{ConnectError, Spoken, connect, connect_securely};
 use super::handshake::{Handshake, TlsError};
 use super::reach::Trouble;
 use super::vitals::{Tally, Vitals};
-use super::{Inbound, Interim, Outgoing, Resolved, Sink, Upload, Upstream, http1, http2};
+use super::{Inbound, InboundError, Interim, Outgoing, Resolved, Sink, Upload, Upstream, http1, http2};
 use crate::config::model::Protocol;
-use crate::logic::balance::{Cause, Event, State, health, pick};
-use crate::net::{Alarm, Io, clock};
+use crate::logic::balance::{Budget, BudgetPolicy, Cause, Event, State, health, pick};
+use crate::net::{Alarm, Fill, Io, Source, clock};
 use crate::telemetry::{ConnectionEvent, Worker};
 use crate::wire::ResponseHead;
 use crate::wire::proxy_protocol::{self, Addresses};
@@ -66,6 +66,9 @@ pub struct Local {
     turn: Cell<usize>,
     metrics: Rc<Worker>,
     retired: Cell<bool>,
+    /// What may be tried again, in seconds from then on.
+    budget: RefCell<Budget>,
+    since: Instant,
 }
 
 /// A worker's own view of an endpoint: its load and its connections.
@@ -135,6 +138,10 @@ pub enum SendErrorKind {
     /// No connection was made.
     #[error("no connection")]
     Connect(#[from] ConnectError),
+    /// The endpoint closed a connection that it had kept open, just when the request was sent: nobody knows whether it
+    /// was read.
+    #[error("the endpoint closed its idle connection before it answered")]
+    Stale(#[source] Box<dyn std::error::Error>),
     /// The connection broke, or the endpoint reset the request.
     #[error("the connection broke before the response")]
     Reset(#[source] Box<dyn std::error::Error>),
@@ -172,6 +179,8 @@ impl Local {
             turn: Cell::new(0),
             metrics,
             retired: Cell::new(false),
+            budget: RefCell::default(),
+            since: clock::now(),
         };
         local.reconcile();
         local
@@ -190,19 +199,44 @@ impl Local {
         }
         let endpoints = self.endpoints.borrow();
         let turn = self.turn.get();
-        self.turn.set(turn.wrapping_add(1));
+        // A further attempt takes no turn: else the next request would be for the endpoint that has failed.
+        if tried.is_empty() {
+            self.turn.set(turn.wrapping_add(1));
+        }
         let policy = self.shared.settings.balance;
         let load = |index: usize| endpoints.get(index).map_or(u32::MAX, |endpoint| endpoint.in_flight.get());
         let picked = if tried.is_empty() && self.shared.ward().is_plain() {
             pick(policy, endpoints.len(), &[], load, turn, random)
         } else {
-            let excluded = match excluded(&endpoints, tried, wish, &self.shared.settings) {
-                Ok(excluded) => excluded,
-                Err(probed) => return Some(probed),
-            };
+            if !self.shared.ward().is_plain()
+                && let Some(probed) = probed(&endpoints, tried, wish)
+            {
+                return Some(Rc::clone(probed));
+            }
+            let excluded = excluded(&endpoints, tried, wish, &self.shared.settings);
             pick(policy, endpoints.len(), &excluded, load, turn, random)
         };
         picked.map(|index| Rc::clone(&endpoints[index]))
+    }
+
+    /// Whether [`Local::pick`] would find an endpoint.
+    pub fn has_other(&self, tried: &[Rc<Endpoint>], wish: Wish) -> bool {
+        let endpoints = self.endpoints.borrow();
+        excluded(&endpoints, tried, wish, &self.shared.settings).len() < endpoints.len()
+    }
+
+    /// Notes a request, of which a part may be tried again.
+    pub fn earn(&self, policy: &BudgetPolicy) {
+        self.budget.borrow_mut().earn(policy, self.second());
+    }
+
+    /// Whether there may be another further attempt, which is counted then.
+    pub fn spend(&self, policy: &BudgetPolicy) -> bool {
+        self.budget.borrow_mut().spend(policy, self.second())
+    }
+
+    fn second(&self) -> u64 {
+        clock::now().saturating_duration_since(self.since).as_secs()
     }
 
     /// Takes over the endpoints as last resolved; those that stay keep their connections.
@@ -253,30 +287,28 @@ impl Local {
     }
 }
 
-/// The places of the `endpoints` that a request with this `wish` is not sent to. Where one of them is to be probed by it,
-/// that one in their stead.
+/// An endpoint that a request with this `wish` is sent to, to see whether it is back.
+fn probed<'a>(endpoints: &'a [Rc<Endpoint>], tried: &[Rc<Endpoint>], wish: Wish) -> Option<&'a Rc<Endpoint>> {
+    let now = clock::now();
+    endpoints.iter().find(|endpoint| {
+        let health = endpoint.vitals.health();
+        health.state() != State::Passing
+            && health.is_probe_due(endpoint.vitals.tick(now), wish.is_spare)
+            && !tried.iter().any(|tried| Rc::ptr_eq(tried, endpoint))
+            && endpoint.tell(Event::Probe)
+    })
+}
+
+/// The places of the `endpoints` that a request with this `wish` is not sent to.
 fn excluded(
     endpoints: &[Rc<Endpoint>],
     tried: &[Rc<Endpoint>],
     wish: Wish,
     settings: &crate::config::model::Upstream,
-) -> Result<Vec<usize>, Rc<Endpoint>> {
+) -> Vec<usize> {
     let is_tried = |endpoint: &Rc<Endpoint>| tried.iter().any(|tried| Rc::ptr_eq(tried, endpoint));
-    let now = clock::now();
-    let mut out = 0;
-    for endpoint in endpoints {
-        let health = endpoint.vitals.health();
-        if health.state() == State::Passing {
-            continue;
-        }
-        out += 1;
-        if !is_tried(endpoint)
-            && health.is_probe_due(endpoint.vitals.tick(now), wish.is_spare)
-            && endpoint.tell(Event::Probe)
-        {
-            return Err(Rc::clone(endpoint));
-        }
-    }
+    let is_out = |endpoint: &&Rc<Endpoint>| endpoint.vitals.health().state() != State::Passing;
+    let out = endpoints.iter().filter(is_out).count();
     let is_panic =
         health::are_too_many_out(out, endpoints.len(), &settings.ejection) || out == endpoints.len();
     let is_excluded = |endpoint: &Rc<Endpoint>| {
@@ -289,7 +321,7 @@ fn excluded(
             }
     };
     let excluded = endpoints.iter().enumerate().filter(|(_, endpoint)| is_excluded(endpoint));
-    Ok(excluded.map(|(index, _)| index).collect())
+    excluded.map(|(index, _)| index).collect()
 }
 
 impl Endpoint {
@@ -522,6 +554,35 @@ impl Endpoint {
 
     pub(super) fn event(&self, event: ConnectionEvent) {
         self.metrics.connection(self.upstream.id, event);
+    }
+}
+
+/// How much of a response that nobody wants is read so that its connection can be used again, and for how long.
+const UNWANTED: usize = 64 * 1024;
+const UNWANTED_FOR: Duration = Duration::from_secs(1);
+
+impl Exchange {
+    /// Lets go of a response that nobody wants. Its connection is kept where little of it is left.
+    pub fn discard(self) {
+        let Self { mut body, lease, .. } = self;
+        if body.is_empty() {
+            return lease.give_back();
+        }
+        if lease.connection.is_none() || body.length().is_none_or(|length| length > UNWANTED as u64) {
+            return;
+        }
+        super::drive(async move {
+            let reading = poll_fn(|cx| {
+                while let Fill::Data = ready!(body.poll_fill(cx))? {
+                    let length = body.with_data(<[u8]>::len);
+                    body.consume(length);
+                }
+                Poll::Ready(Ok::<_, InboundError>(()))
+            });
+            if let Ok(Ok(())) = tokio::time::timeout(UNWANTED_FOR, reading).await {
+                lease.give_back();
+            }
+        });
     }
 }
 

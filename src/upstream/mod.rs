@@ -8,7 +8,7 @@
 //! [`client`] (whom a connection is made for, where that is told), [`connect`],
 //! [`handshake`] and [`tls`] (what it is made with), [`outgoing`] (a request's head as an endpoint is to get it),
 //! [`http1`], [`http2`] (`keepalive`: is it still there), `http3` (bodies of clients that speak it),
-//! [`inbound`] (bodies that stream in), [`interim`] (1xx responses), [`upload`] (the request body on its way; `expect` holds it back),
+//! [`inbound`] (bodies that stream in), [`interim`] (1xx responses), [`upload`] (the request body on its way; `expect` holds it back, `kept` is for the next attempt),
 //! [`tunnel`] (what is no longer HTTP).
 //! Which variant or route a request has is not known here.
 
@@ -23,6 +23,7 @@ pub mod http3;
 pub mod inbound;
 pub mod interim;
 mod keepalive;
+mod kept;
 pub mod local;
 pub mod outgoing;
 mod reach;
@@ -53,7 +54,7 @@ pub use interim::Interim;
 pub use local::{Caller, Exchange, Local, Needs, SendError, SendErrorKind, Wish};
 pub use outgoing::Outgoing;
 pub use tunnel::{Sink, Upgrade};
-pub use upload::{Upload, UploadFailure, UploadState};
+pub use upload::{Replay, Upload, UploadFailure, UploadState};
 pub use vitals::{Vitals, Ward};
 
 /// Where to connect: a resolved address.

@@ -1,6 +1,7 @@
-//! The request body on its way to the endpoint: counted, limited in size, and given up when the client stands still.
+//! The request body on its way to the endpoint: counted, limited in size, given up when the client stands still, and kept
+//! where it is small and may have to be sent to another endpoint.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 use super::Interim;
 use super::expect::{Asked, Expectation};
 use super::inbound::{Inbound, InboundError};
+use super::kept::{End, Kept};
 use crate::net::{Alarm, Fill, Source, clock};
 use crate::wire::Fields;
 
@@ -73,14 +75,33 @@ impl UploadState {
 
 /// A request body on its way to an endpoint. Without a body it costs nothing.
 #[derive(Debug, Default)]
-pub struct Upload(Option<Box<Streaming>>);
+pub struct Upload(Option<Cursor>);
+
+/// What is kept of a request body, so that it can be sent to another endpoint from its beginning.
+#[derive(Debug, Clone)]
+pub struct Replay(Option<Rc<Streaming>>);
+
+/// How far an attempt has come in a body.
+#[derive(Debug)]
+struct Cursor {
+    streaming: Rc<Streaming>,
+    /// So much of what is kept this attempt has sent already.
+    at: usize,
+}
 
 #[derive(Debug)]
 struct Streaming {
+    state: Rc<UploadState>,
+    incoming: RefCell<Incoming>,
+    kept: RefCell<Kept>,
+}
+
+/// A body as it comes from the client.
+#[derive(Debug)]
+struct Incoming {
     body: Inbound,
     /// Taken when the body has been asked for.
     expectation: Option<Expectation>,
-    state: Rc<UploadState>,
     trailers: Option<TrailerFilter>,
     limit: Option<u64>,
     stall: Duration,
@@ -121,24 +142,25 @@ impl Upload {
         }
         let asked = expectation.as_ref().map(Expectation::asked);
         let state = Rc::new(UploadState { asked, ..UploadState::default() });
-        Self(Some(Box::new(Streaming {
+        let incoming = RefCell::new(Incoming {
             body,
             expectation,
-            state,
             trailers: None,
             limit,
             stall,
             alarm: Alarm::default(),
             waiting_since: None,
             counted: 0,
-        })))
+        });
+        let streaming = Streaming { state, incoming, kept: RefCell::default() };
+        Self(Some(Cursor { streaming: Rc::new(streaming), at: 0 }))
     }
 
     /// The same, with `filter` applied to the trailers. Nothing is kept where there is no body.
     #[must_use]
-    pub fn filtering(mut self, filter: impl FnOnce() -> Box<dyn Fn(&mut Fields)>) -> Self {
-        if let Some(streaming) = &mut self.0 {
-            streaming.trailers = Some(TrailerFilter(filter()));
+    pub fn filtering(self, filter: impl FnOnce() -> Box<dyn Fn(&mut Fields)>) -> Self {
+        if let Some(cursor) = &self.0 {
+            cursor.streaming.incoming.borrow_mut().trailers = Some(TrailerFilter(filter()));
         }
         self
     }
@@ -150,12 +172,34 @@ impl Upload {
 
     /// How long the body is in all, where that was said before.
     pub fn length(&self) -> Option<u64> {
-        self.0.as_ref().map_or(Some(0), |streaming| streaming.body.length())
+        self.0.as_ref().map_or(Some(0), |cursor| cursor.streaming.incoming.borrow().body.length())
     }
 
     /// The state that others may watch; `None` where there is no body.
     pub fn state(&self) -> Option<Rc<UploadState>> {
-        self.0.as_ref().map(|streaming| Rc::clone(&streaming.state))
+        self.0.as_ref().map(|cursor| Rc::clone(&cursor.streaming.state))
+    }
+
+    /// Keeps what is sent of the body, up to `limit` bytes, and gives the way to send it again.
+    pub fn keep(&self, limit: u64) -> Replay {
+        if let Some(cursor) = &self.0 {
+            let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+            let is_too_long = self.length().is_some_and(|length| length > limit as u64);
+            let is_untouched = cursor.streaming.state.is_untouched();
+            cursor.streaming.kept.borrow_mut().limit = if is_too_long || !is_untouched { 0 } else { limit };
+        }
+        Replay(self.0.as_ref().map(|cursor| Rc::clone(&cursor.streaming)))
+    }
+}
+
+impl Replay {
+    /// The body from its beginning, where all that was sent of it is kept and the client is not the one that failed. No
+    /// former attempt sends it any more.
+    pub fn again(&self) -> Option<Upload> {
+        let Some(streaming) = &self.0 else { return Some(Upload::default()) };
+        let is_whole = streaming.state.is_untouched() || streaming.kept.borrow().limit > 0;
+        let is_well = streaming.state.failure().is_none();
+        (is_whole && is_well).then(|| Upload(Some(Cursor { streaming: Rc::clone(streaming), at: 0 })))
     }
 }
 
@@ -165,35 +209,30 @@ impl Streaming {
         UploadError(source)
     }
 
-    /// Whether the client has made us wait for longer than `stall`.
-    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> bool {
-        let since = *self.waiting_since.get_or_insert_with(Instant::now);
-        let limit = since.checked_add(self.stall);
-        limit.is_some_and(|limit| self.alarm.poll_until(cx, limit).is_ready())
-    }
-
-    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<Fill, UploadError>> {
-        if let Some(expectation) = &mut self.expectation {
+    fn poll_fill(&self, cx: &mut Context<'_>) -> Poll<Result<Fill, UploadError>> {
+        let mut incoming = self.incoming.borrow_mut();
+        let incoming = &mut *incoming;
+        if let Some(expectation) = &mut incoming.expectation {
             ready!(expectation.poll(cx));
-            self.expectation = None;
+            incoming.expectation = None;
         }
-        let polled = match self.body.poll_fill(cx) {
-            Poll::Pending if self.poll_stalled(cx) => {
+        let polled = match incoming.body.poll_fill(cx) {
+            Poll::Pending if incoming.poll_stalled(cx) => {
                 return Poll::Ready(Err(self.fail(UploadFailure::Stalled, None)));
             }
             polled => polled,
         };
         let fill = ready!(polled);
-        self.waiting_since = None;
+        incoming.waiting_since = None;
         match fill {
             Ok(Fill::Data) => {
-                let length = self.body.with_data(<[u8]>::len);
-                if length > self.counted {
+                let length = incoming.body.with_data(<[u8]>::len);
+                if length > incoming.counted {
                     self.state.last_progress.set(Some(clock::now()));
-                    let bytes = self.state.bytes.get() + (length - self.counted) as u64;
+                    let bytes = self.state.bytes.get() + (length - incoming.counted) as u64;
                     self.state.bytes.set(bytes);
-                    self.counted = length;
-                    if self.limit.is_some_and(|limit| bytes > limit) {
+                    incoming.counted = length;
+                    if incoming.limit.is_some_and(|limit| bytes > limit) {
                         return Poll::Ready(Err(self.fail(UploadFailure::TooLarge, None)));
                     }
                 }
@@ -201,13 +240,17 @@ impl Streaming {
             }
             Ok(Fill::End(trailers)) => {
                 self.state.done.set(true);
-                let filter = self.trailers.as_ref();
+                let filter = incoming.trailers.as_ref();
                 let trailers = trailers.map(|mut trailers| {
                     if let Some(TrailerFilter(filter)) = filter {
                         filter(&mut trailers);
                     }
                     trailers
                 });
+                let mut kept = self.kept.borrow_mut();
+                if kept.limit > 0 {
+                    kept.end = Some(End { trailers: trailers.clone() });
+                }
                 Poll::Ready(Ok(Fill::End(trailers)))
             }
             Err(error) => {
@@ -219,33 +262,79 @@ impl Streaming {
     }
 }
 
+impl Incoming {
+    /// Whether the client has made us wait for longer than `stall`.
+    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> bool {
+        let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        let limit = since.checked_add(self.stall);
+        limit.is_some_and(|limit| self.alarm.poll_until(cx, limit).is_ready())
+    }
+}
+
+impl Cursor {
+    /// How much of what is kept this attempt has still to send.
+    fn ahead(&self) -> usize {
+        self.streaming.kept.borrow().bytes.len().saturating_sub(self.at)
+    }
+}
+
 impl Source for Upload {
     type Error = UploadError;
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<Fill, UploadError>> {
-        match &mut self.0 {
-            Some(streaming) => streaming.poll_fill(cx),
-            None => Poll::Ready(Ok(Fill::End(None))),
+        let Some(cursor) = &mut self.0 else { return Poll::Ready(Ok(Fill::End(None))) };
+        if cursor.ahead() > 0 {
+            return Poll::Ready(Ok(Fill::Data));
+        }
+        let end = cursor.streaming.kept.borrow().end.clone();
+        match end {
+            Some(End { trailers }) => Poll::Ready(Ok(Fill::End(trailers))),
+            None => cursor.streaming.poll_fill(cx),
         }
     }
 
     fn with_data<R>(&self, look: impl FnOnce(&[u8]) -> R) -> R {
-        match &self.0 {
-            Some(streaming) => streaming.body.with_data(look),
-            None => look(&[]),
+        let Some(cursor) = &self.0 else { return look(&[]) };
+        let kept = cursor.streaming.kept.borrow();
+        match kept.bytes.get(cursor.at..) {
+            Some(rest) if !rest.is_empty() => look(rest),
+            _ => {
+                drop(kept);
+                cursor.streaming.incoming.borrow().body.with_data(look)
+            }
         }
     }
 
     fn consume(&mut self, count: usize) {
-        if let Some(streaming) = &mut self.0 {
-            streaming.counted -= count.min(streaming.counted);
-            streaming.body.consume(count);
+        let Some(cursor) = &mut self.0 else { return };
+        let ahead = cursor.ahead();
+        if ahead > 0 {
+            cursor.at += count.min(ahead);
+            return;
         }
+        let mut incoming = cursor.streaming.incoming.borrow_mut();
+        let mut kept = cursor.streaming.kept.borrow_mut();
+        incoming.body.with_data(|data| kept.keep(&data[..count.min(data.len())]));
+        cursor.at = kept.bytes.len();
+        incoming.counted -= count.min(incoming.counted);
+        incoming.body.consume(count);
     }
 
     fn take(&mut self) -> Bytes {
-        let Some(streaming) = &mut self.0 else { return Bytes::new() };
-        streaming.counted = 0;
-        streaming.body.take()
+        let Some(cursor) = &mut self.0 else { return Bytes::new() };
+        let mut kept = cursor.streaming.kept.borrow_mut();
+        if let Some(rest) = kept.bytes.get(cursor.at..)
+            && !rest.is_empty()
+        {
+            let rest = Bytes::copy_from_slice(rest);
+            cursor.at = kept.bytes.len();
+            return rest;
+        }
+        let mut incoming = cursor.streaming.incoming.borrow_mut();
+        incoming.counted = 0;
+        let data = incoming.body.take();
+        kept.keep(&data);
+        cursor.at = kept.bytes.len();
+        data
     }
 }

@@ -32,6 +32,7 @@ mod observe;
 mod process;
 mod proxy_protocol;
 mod reload;
+mod retries;
 mod routing;
 mod splitting;
 mod strictness;

@@ -30,7 +30,7 @@ fn shop(arms: &Arms, canary: &str) -> String {
     ];
     let routes = routes.map(|route| format!("  - {{ hosts: [shop.test], {route} }}\n")).concat();
     format!(
-        "{}{}  gone: {{ endpoints: ['{}'] }}\nsplits:\n  checkout:\n    key: [header:x-id]\n    rules: [{{ when: [{{ value: \
+        "{}{}  gone: {{ endpoints: ['{}'], ejection: {{ failures: 0 }} }}\nsplits:\n  checkout:\n    key: [header:x-id]\n    rules: [{{ when: [{{ value: \
          header:x-tier, in: [gold] }}], variant: canary }}]\n    override: {{ header: x-force, bare_from: [127.0.0.1] }}\n    \
          variants: [{{ name: blue }}, {{ name: canary, weight: {canary} }}, {{ name: gone }}]\n  strict: {{ key: \
          [header:x-id], missing: reject, variants: [{{ name: blue }}] }}\nroutes:\n{routes}",

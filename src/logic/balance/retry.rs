@@ -17,6 +17,8 @@ pub enum Happened {
     Broken,
     /// There was no response in time.
     Silent,
+    /// What came is no response.
+    Garbled,
     /// There was a response.
     Answered(StatusCode),
 }
@@ -102,6 +104,8 @@ impl Retries {
             Happened::Untouched => return self.on_connect,
             Happened::Broken => self.on_reset,
             Happened::Silent => self.on_timeout,
+            // It would say it again.
+            Happened::Garbled => false,
             Happened::Answered(status) => self.on_statuses.iter().any(|statuses| statuses.has(status)),
         };
         is_listed && self.is_repeatable(method)

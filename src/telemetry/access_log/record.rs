@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use crate::logic::split::Reason;
-use crate::telemetry::labels::Blame;
+use crate::telemetry::labels::{Blame, RetryReason};
 use crate::types::Position;
 
 /// The most bytes of a text that a client sends (method, host, path, request id); longer ones are cut.
@@ -62,6 +62,8 @@ pub struct Record<'a> {
     pub endpoint: &'a str,
     /// How many attempts there were; 0 where no upstream was asked.
     pub attempts: u32,
+    /// Why there were more than one, in their order.
+    pub retried: &'a [RetryReason],
     /// The whole time, as the client saw it.
     pub duration: Duration,
     /// From the request head sent to the response head received, of the last attempt.
@@ -110,6 +112,10 @@ impl Record<'_> {
         line.name("upstream", self.upstream)?;
         line.name("endpoint", self.endpoint)?;
         line.put("attempts", &self.attempts)?;
+        if !self.retried.is_empty() {
+            let reasons: Vec<_> = self.retried.iter().map(|reason| reason.as_str()).collect();
+            line.put("retried", &reasons)?;
+        }
         line.put("duration_ms", &milliseconds(self.duration))?;
         line.maybe("upstream_duration_ms", self.upstream_duration.map(milliseconds))?;
         line.put("request_bytes", &self.request_bytes)?;
@@ -222,6 +228,7 @@ pub(super) mod tests {
             upstream: "canary-eu",
             endpoint: "10.0.2.1:8080",
             attempts: 2,
+            retried: &[RetryReason::Connect],
             duration: Duration::from_micros(12_345),
             upstream_duration: Some(Duration::from_millis(11)),
             request_bytes: 17,
@@ -254,6 +261,7 @@ pub(super) mod tests {
             upstream: "",
             endpoint: "",
             attempts: 0,
+            retried: &[],
             duration: Duration::ZERO,
             upstream_duration: None,
             request_bytes: 0,
@@ -280,7 +288,7 @@ pub(super) mod tests {
             "listener": "web", "protocol": "HTTP/1.1", "method": "GET", "host": "shop.example.com",
             "path": "/api/cart", "status": 200, "grpc_status": "OK", "route": "shop", "split": "checkout", "variant": "canary",
             "reason": "rule", "rule": "staff", "position": "18446744073709551615", "unit": "tenant-42",
-            "upstream": "canary-eu", "endpoint": "10.0.2.1:8080", "attempts": 2, "duration_ms": 12.345,
+            "upstream": "canary-eu", "endpoint": "10.0.2.1:8080", "attempts": 2, "retried": ["connect"], "duration_ms": 12.345,
             "upstream_duration_ms": 11.0, "request_bytes": 17, "response_bytes": 1_099_511_627_776_u64,
             "error": "response_timeout", "blame": "upstream",
         });

@@ -101,8 +101,8 @@ async fn going_away(mut stream: TcpStream, is_first: bool, after_body: bool) {
 }
 
 #[tokio::test]
-async fn request_above_the_last_stream_of_a_goaway_is_sent_again_where_its_body_is_not_begun() {
-    for (row, expected) in [("none", 204), ("held back", 204), ("sent", 502)] {
+async fn request_above_the_last_stream_of_a_goaway_is_sent_again_whatever_was_sent_of_its_body() {
+    for row in ["none", "held back", "sent"] {
         let count = AtomicUsize::new(0);
         let endpoint = Scripted::accepting(move |stream| {
             let is_first = count.fetch_add(1, Ordering::Relaxed) == 0;
@@ -118,8 +118,8 @@ async fn request_above_the_last_stream_of_a_goaway_is_sent_again_where_its_body_
             _ => held,
         };
         let (response, ..) = client.exchange(Request::post("/").body(body).unwrap()).await;
-        assert_eq!(response.status(), expected, "{row}");
-        assert_eq!(endpoint.count(), if expected == 204 { 2 } else { 1 }, "{row}");
+        assert_eq!(response.status(), 204, "{row}");
+        assert_eq!(endpoint.count(), 2, "{row}");
         drop((sender, client));
         stage.assert_in_order().await;
     }

@@ -18,9 +18,9 @@ async fn request_on_a_connection_that_was_closing_is_sent_again_where_that_is_ha
         ("DELETE", "", "", 200, 2),
         ("POST", "content-length: 0\r\n\r\n", "", 502, 1),
         ("PATCH", "", "", 502, 1),
-        ("PUT", "content-length: 2\r\n\r\nhi", "", 502, 1),
-        ("GET", "", "H", 502, 1),
-        ("GET", "", "HTTP/1.1 103 Early Hints\r\n\r\n", 502, 1),
+        ("PUT", "content-length: 2\r\n\r\nhi", "", 200, 2),
+        ("GET", "", "H", 200, 2),
+        ("GET", "", "HTTP/1.1 103 Early Hints\r\n\r\n", 200, 2),
     ];
     for (method, rest, said, code, times) in rows {
         let seen = Arc::new(Mutex::new(0));

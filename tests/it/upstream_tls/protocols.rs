@@ -247,7 +247,7 @@ async fn request_goes_to_the_next_endpoint_and_to_the_baseline() {
                 assert!(status(&answer) == 200 && answer.ends_with("good"), "{protocol}: {answer}");
             }
         }
-        assert!(tls_failures(&stage).await >= 5.0);
+        assert!(tls_failures(&stage).await >= 3.0);
         stage.assert_in_order().await;
 
         for failing in [&bad, &asking] {

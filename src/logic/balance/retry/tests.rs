@@ -25,6 +25,7 @@ fn request_is_sent_again_only_where_twice_is_once() {
         (&Retries::default(), Happened::Silent, Method::GET, false),
         (&Retries::default(), status(503), Method::GET, false),
         (&all, Happened::Silent, Method::GET, true),
+        (&all, Happened::Garbled, Method::GET, false),
         (&all, status(429), Method::GET, true),
         (&all, status(503), Method::PUT, true),
         (&all, status(503), Method::DELETE, true),
