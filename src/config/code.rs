@@ -56,6 +56,7 @@ codes! {
     InvalidDuration "invalid-duration" "a duration cannot be read";
     ZeroDuration "zero-duration" "a duration of zero has no meaning here";
     InvalidSize "invalid-size" "a size cannot be read";
+    InvalidRate "invalid-rate" "a rate is not a number with up to three decimal places";
     InvalidShare "invalid-share" "a weight is not a percentage";
     InvalidNetwork "invalid-network" "a network cannot be read";
     InvalidRegex "invalid-regex" "a regular expression cannot be read";

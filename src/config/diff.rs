@@ -243,6 +243,7 @@ fn same_route((old, a): (&Config, &Route), (new, b): (&Config, &Route)) -> bool 
         timeout,
         retries,
         max_body,
+        rate_limit,
     } = a;
     let same_action = match (action, &b.action) {
         (Action::Split(a), Action::Split(b)) => {
@@ -264,6 +265,7 @@ fn same_route((old, a): (&Config, &Route), (new, b): (&Config, &Route)) -> bool 
         && *timeout == b.timeout
         && *retries == b.retries
         && *max_body == b.max_body
+        && *rate_limit == b.rate_limit
 }
 
 fn same_match((old, a): (&Config, &RouteMatch), (new, b): (&Config, &RouteMatch)) -> bool {

@@ -38,6 +38,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("`routes[].rewrite`", "Rewrite"),
     ("`routes[].request_headers`, `routes[].response_headers`", "HeaderChanges"),
     ("`routes[].retry`", "Retry"),
+    ("`routes[].rate_limit`", "RateLimit"),
     ("`routes[].when[]`, `splits.NAME.rules[].when[]`", "Condition"),
 ];
 
@@ -56,7 +57,12 @@ fn kind(value: &Value, definitions: &Map<String, Value>) -> String {
             alternatives.iter().filter_map(|word| Some(format!("`{}`", word["const"].as_str()?))).collect();
         let mapping = alternatives.iter().any(|one| one["$ref"] == "#/$defs/Redirect");
         let words: Vec<_> = words.into_iter().chain(mapping.then(|| "mapping".to_owned())).collect();
-        return if words.is_empty() { kind(&alternatives[0], definitions) } else { words.join(", ") };
+        let list = alternatives.iter().find(|one| one["type"] == "array");
+        return match list.filter(|_| words.is_empty()) {
+            Some(list) => format!("{} or {}", kind(&alternatives[0], definitions), kind(list, definitions)),
+            None if words.is_empty() => kind(&alternatives[0], definitions),
+            None => words.join(", "),
+        };
     }
     match (value["pattern"].as_str(), &value["type"]) {
         (Some(pattern), _) if pattern.contains("ms|s|m") => "duration".to_owned(),
@@ -64,7 +70,7 @@ fn kind(value: &Value, definitions: &Map<String, Value>) -> String {
         (Some(pattern), _) if pattern.contains('%') => "percentage".to_owned(),
         (Some(pattern), _) if pattern.contains("header:") => "source".to_owned(),
         (Some(pattern), _) if pattern.contains("^/") || pattern.contains('~') => "path".to_owned(),
-        (_, kind_) if kind_ == "integer" => "number".to_owned(),
+        (_, kind_) if kind_ == "integer" || kind_ == "number" => "number".to_owned(),
         (_, kind_) if kind_ == "boolean" => "`true`, `false`".to_owned(),
         (_, kind_) if kind_ == "array" => match kind(&value["items"], definitions).as_str() {
             "mapping" => "list of mappings".to_owned(),

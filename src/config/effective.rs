@@ -3,12 +3,15 @@
 //! [`complete`] runs before [`super::lower`], so that what is printed is what is lowered.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::field::{Field, Name, Percent, Text, section};
-use super::raw::{ClientAuth, Missing, OnUnavailable, Root, Route, Split};
+use super::raw::{ClientAuth, Missing, OnUnavailable, RateLimit, Root, Route, Split};
 use super::span::Span;
+use crate::logic::limit::Rate;
+use crate::types::quantity::parse_thousandths;
 
 /// Fills in the defaults that follow from other keys: names, numbers of cores, salts, upstreams of variants.
 pub(super) fn complete(root: &mut Root) {
@@ -77,6 +80,21 @@ fn complete_route(route: &mut Route, number: usize, span: Span) {
     route.name.complete(span, || Name(format!("route-{number}")));
     if route.retry.is_absent() && (route.split.is_given() || route.upstream.is_given()) {
         route.retry = section();
+    }
+    if let Some(limit) = route.rate_limit.get_mut() {
+        complete_limit(limit);
+    }
+}
+
+/// What comes in a second may come at once.
+fn complete_limit(limit: &mut RateLimit) {
+    let rates = [(&limit.per_second, 1), (&limit.per_minute, 60), (&limit.per_hour, 3600)];
+    let mut rates = rates.into_iter().filter_map(|(field, seconds)| {
+        let thousandths = parse_thousandths(field.get()?.as_ref()).ok()?;
+        Some((field.span, Rate::new(thousandths, Duration::from_secs(seconds))?))
+    });
+    if let Some((span, rate)) = rates.next() {
+        limit.burst.complete(span, || rate.per_second());
     }
 }
 

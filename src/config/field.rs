@@ -301,3 +301,89 @@ texts! {
     /// A path that is sent.
     SentPath { "type": "string", "pattern": "^/" };
 }
+
+/// A decimal number; kept as it is written, for no binary fraction is a tenth.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Decimal(String);
+
+impl AsRef<str> for Decimal {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Serialize for Decimal {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match (self.0.parse::<u64>(), self.0.parse::<f64>()) {
+            (Ok(whole), _) => serializer.serialize_u64(whole),
+            (_, Ok(number)) => serializer.serialize_f64(number),
+            _ => serializer.serialize_str(&self.0),
+        }
+    }
+}
+
+impl JsonSchema for Decimal {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Decimal".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "number", "exclusiveMinimum": 0 })
+    }
+}
+
+/// One source, or a list of them.
+#[derive(Debug, Clone, Serialize)]
+#[serde(transparent)]
+pub(super) struct Sources(Vec<Field<Attribute>>);
+
+impl Sources {
+    /// The sources; `field` is where they stand, and where one stands that is written without a list.
+    pub(super) fn of(&self, field: &Field<Self>) -> Vec<Field<Attribute>> {
+        let placed = |item: &Field<Attribute>| match item.state {
+            State::Default(_) => Field { span: field.span, written: field.written.clone(), ..item.clone() },
+            _ => item.clone(),
+        };
+        self.0.iter().map(placed).collect()
+    }
+}
+
+impl<'de> Deserialize<'de> for Sources {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SourcesVisitor)
+    }
+}
+
+struct SourcesVisitor;
+
+impl<'de> Visitor<'de> for SourcesVisitor {
+    type Value = Sources;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a source, or a list of sources")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Sources(vec![Field::preset(text.into())]))
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        Vec::deserialize(deserializer).map(Sources)
+    }
+}
+
+impl JsonSchema for Sources {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Sources".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let one = generator.subschema_for::<Attribute>();
+        json_schema!({ "anyOf": [one, { "type": "array", "items": one, "minItems": 1 }] })
+    }
+}

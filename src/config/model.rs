@@ -12,6 +12,8 @@ use rustls::pki_types::ServerName;
 
 use super::tls::{Authorities, Credentials, ListenerTls, TlsVersion};
 use crate::logic::balance::{Ejection, Policy, Retries};
+use crate::logic::condition::Source;
+use crate::logic::limit::Rate;
 use crate::logic::route::RouteMatch;
 use crate::logic::split::Split;
 use crate::types::{BindAddress, ByteSize, EndpointAddress, IpSet, ListenerName, RouteName, UpstreamName};
@@ -229,6 +231,21 @@ pub struct Route {
     pub retries: Retries,
     /// The largest request body; `None` is unlimited.
     pub max_body: Option<ByteSize>,
+    /// How many requests a unit may send; `None` is any number.
+    pub rate_limit: Option<Arc<RateLimit>>,
+}
+
+/// How many requests a unit may send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Where the unit is read: the first that is present counts. Empty: all requests are one unit.
+    pub key: Vec<Source>,
+    /// How many in which time.
+    pub rate: Rate,
+    /// How many at once; 1 or more.
+    pub burst: u64,
+    /// How many units are remembered at one time; 8 or more.
+    pub units: usize,
 }
 
 /// What happens to a request.

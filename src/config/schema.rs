@@ -58,7 +58,8 @@ impl Transform for AllowVariables {
 
 fn allow_variables(schema: &mut Schema) {
     let Some(object) = schema.as_object_mut() else { return };
-    let is_number_or_flag = object.get("type").is_some_and(|kind| kind == "integer" || kind == "boolean");
+    let is_number_or_flag =
+        object.get("type").is_some_and(|kind| kind == "integer" || kind == "number" || kind == "boolean");
     let is_word = object
         .get("oneOf")
         .and_then(Value::as_array)

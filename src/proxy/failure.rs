@@ -43,6 +43,8 @@ pub enum Failure {
     Misdirected,
     /// The head did not come in time.
     HeaderTimeout,
+    /// The request's unit has sent too many.
+    RateLimited,
     /// The client stopped sending its body.
     BodyTimeout,
     /// The body is over the route's limit.
@@ -99,6 +101,7 @@ impl Failure {
         Self::UnknownHost,
         Self::Misdirected,
         Self::HeaderTimeout,
+        Self::RateLimited,
         Self::BodyTimeout,
         Self::BodyTooLarge,
         Self::ClientAborted,
@@ -150,6 +153,9 @@ impl Failure {
                 (421, "misdirected", Client, "the target is for an encrypted connection, and this is none")
             }
             Self::HeaderTimeout => (408, "header_timeout", Client, "the request head did not come in time"),
+            Self::RateLimited => {
+                (429, "rate_limited", Client, "more requests came than are taken in this time")
+            }
             Self::BodyTimeout => (408, "body_timeout", Client, "the request body did not come in time"),
             Self::BodyTooLarge => (413, "body_too_large", Client, "the request body is too large"),
             Self::ClientAborted => (499, "client_aborted", Client, "the client went away"),

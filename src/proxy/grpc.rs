@@ -38,7 +38,10 @@ pub fn status(failure: Failure) -> Status {
         | Failure::UnknownHost
         | Failure::UpgradeUnsupported
         | Failure::Misdirected => Status::Unimplemented,
-        Failure::HeadTooLarge | Failure::TargetTooLong | Failure::BodyTooLarge => Status::ResourceExhausted,
+        // Not UNAVAILABLE, on which many clients try again at once: what is used up is the client's own share.
+        Failure::HeadTooLarge | Failure::TargetTooLong | Failure::BodyTooLarge | Failure::RateLimited => {
+            Status::ResourceExhausted
+        }
         Failure::HeaderTimeout
         | Failure::BodyTimeout
         | Failure::TunnelIdle

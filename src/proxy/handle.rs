@@ -21,8 +21,10 @@ use super::view::View;
 use super::worker::{Downstream, Serving, Worker, secret_bits};
 use super::{Failure, Outbound, Request, Response, Tunnel, challenge, grpc, respond, underscores};
 use crate::config::model::{Action, Listener, Route, SplitConfig};
+use crate::logic::limit::Verdict;
 use crate::logic::route::{Lookup, PathPattern};
 use crate::logic::split::{Assignment, Draw, OnUnavailable, Reason, Refusal, assign};
+use crate::net::clock;
 use crate::state::{Arm, Plan, RouteEntry};
 use crate::telemetry::{Cause, TargetId};
 use crate::upstream::{Caller, Exchange, Inbound, Needs, Upgrade, Upload, UploadState};
@@ -186,6 +188,9 @@ impl<'a> Phases<'a> {
         };
         record.route = Some(index);
         let entry = &snapshot.routes[index];
+        if let Some(answer) = self.limited(entry, &view)? {
+            return Ok(answer);
+        }
         let pattern = pattern.and_then(|path| entry.route.matches.paths.get(path));
         match &entry.plan {
             Plan::Answer(target) => {
@@ -208,10 +213,7 @@ impl<'a> Phases<'a> {
             }
         }
 
-        let limit = entry.route.max_body.map(|size| size.0);
-        if limit.zip(body.length()).is_some_and(|(limit, length)| length > limit) {
-            return Err(Failure::BodyTooLarge);
-        }
+        let limit = limit_of(&entry.route, &body)?;
         let target = respond::rewritten(head, entry.route.rewrite_prefix.as_deref(), pattern)?;
         let host = Host::of(head, &authority, &entry.route.host)?;
         let forwarding = Forwarding {
@@ -238,6 +240,23 @@ impl<'a> Phases<'a> {
     fn plan(&self, entry: &'a RouteEntry, target: Option<PathAndQuery>, host: Host<'a>) -> attempt::Plan<'a> {
         let (upgrade, caller) = (self.upgrade, self.caller);
         attempt::Plan { retries: &entry.route.retries, target, host, upgrade, caller }
+    }
+
+    /// The answer to a request whose unit has sent too many.
+    fn limited(&self, entry: &RouteEntry, view: &View<'_>) -> Result<Option<Step<'a>>, Failure> {
+        let Some(limiter) = &entry.limiter else { return Ok(None) };
+        match limiter.ask(view, clock::now()).map_err(|_| Failure::AmbiguousKey)? {
+            Verdict::Admitted { forgot: false } => Ok(None),
+            Verdict::Admitted { forgot: true } => {
+                self.worker.metrics.unit_forgotten(limiter.id);
+                Ok(None)
+            }
+            Verdict::Refused(wait) => {
+                self.worker.metrics.rate_limited(limiter.id);
+                let answer = respond::rate_limited(limiter, wait);
+                Ok(Some(Step::Answer(answer, Some(Failure::RateLimited))))
+            }
+        }
     }
 
     /// The body on its way, with its limits.
@@ -424,6 +443,15 @@ impl<'a> Phases<'a> {
         let sent = attempt(self.worker, self.serving, &arms[0], plan, Needs::Somebody, body, record).await;
         sent.map_err(|failed| failed.failure)
     }
+}
+
+/// The largest body that `route` takes; an error where `body` says that it is larger.
+fn limit_of(route: &Route, body: &Inbound) -> Result<Option<u64>, Failure> {
+    let limit = route.max_body.map(|size| size.0);
+    if limit.zip(body.length()).is_some_and(|(limit, length)| length > limit) {
+        return Err(Failure::BodyTooLarge);
+    }
+    Ok(limit)
 }
 
 /// Gives a request for a tunnel by HTTP/2 the key that HTTP/1.1 asks for (RFC 8441 §5).

@@ -1,5 +1,7 @@
 //! Answers of our own: failures, redirects, fixed responses, `OPTIONS *`.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, StatusCode};
@@ -8,6 +10,7 @@ use super::authority::Authority;
 use super::{Failure, Outbound, Response};
 use crate::config::model;
 use crate::logic::route::PathPattern;
+use crate::state::limiter::{self, Limiter};
 use crate::wire::{Known, RequestHead};
 
 const TEXT: &[u8] = b"text/plain; charset=utf-8";
@@ -46,6 +49,19 @@ pub fn method_not_allowed(allowed: &[Method]) -> Response {
     let mut response = failure(Failure::MethodNotAllowed);
     let list = allowed.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
     response.head.fields.append(Known::Allow, list.as_bytes());
+    response
+}
+
+/// The answer to a unit that has sent too many: when it may try again, and what `limiter` lets it send.
+///
+/// Source: draft-ietf-httpapi-ratelimit-headers-10.
+pub fn rate_limited(limiter: &Limiter, wait: Duration) -> Response {
+    let mut response = failure(Failure::RateLimited);
+    let seconds = limiter::seconds(wait);
+    let fields = &mut response.head.fields;
+    fields.append(Known::RetryAfter, seconds.to_string().as_bytes());
+    fields.append("ratelimit-policy", limiter.policy().as_bytes());
+    fields.append("ratelimit", format!("\"default\";r=0;t={seconds}").as_bytes());
     response
 }
 

@@ -7,13 +7,14 @@ use std::time::Duration;
 use http::HeaderName;
 use tokio::time::Instant;
 
+use super::Limiter;
 use super::snapshot::{Arm, Leaving, Plan, RouteEntry, RoutingHeaders, Snapshot, Varies};
 use crate::config::{Config, model};
 use crate::logic::condition::Source;
 use crate::logic::route::Table;
 use crate::net::drain::Window;
 use crate::telemetry::{AccessLog, AccessLogError, Metrics, Sink, Target, Weight};
-use crate::types::{Generation, UpstreamName};
+use crate::types::{Generation, RouteName, UpstreamName};
 use crate::upstream::tls::TlsSetupError;
 use crate::upstream::{Upstream, resolve};
 
@@ -52,7 +53,8 @@ pub async fn build(
     let upstreams = upstreams(&config, former, metrics).await?;
     let places: HashMap<&UpstreamName, usize> =
         config.upstreams.keys().enumerate().map(|(index, name)| (name, index)).collect();
-    let routes = config.routes.iter().map(|route| entry(&config, route, &places, metrics)).collect();
+    let kept = limiters(former);
+    let routes = config.routes.iter().map(|route| entry(&config, route, &places, &kept, metrics)).collect();
     let table = Table::new(config.routes.iter().map(|route| route.matches.clone()).collect());
     let generation = former.map_or(Generation(1), |former| former.generation.next());
     let leaving = former.map(|former| leaving(&config, former, generation)).unwrap_or_default();
@@ -112,6 +114,7 @@ fn entry(
     config: &Config,
     route: &Arc<model::Route>,
     places: &HashMap<&UpstreamName, usize>,
+    limiters: &HashMap<&RouteName, &Arc<Limiter>>,
     metrics: &Metrics,
 ) -> RouteEntry {
     let name: Arc<str> = route.name.as_str().into();
@@ -141,7 +144,18 @@ fn entry(
         model::Action::Upstream(upstream) => Plan::Upstream(arm("", "", upstream)),
         model::Action::Redirect(_) | model::Action::Respond(_) => Plan::Answer(target("", "", "")),
     };
-    RouteEntry { route: Arc::clone(route), name, plan }
+    let limiter = route.rate_limit.as_ref().map(|settings| {
+        let kept = limiters.get(&route.name).filter(|limiter| limiter.settings() == settings);
+        let made = || Limiter::new(Arc::clone(settings), metrics.limit(&name), Instant::now());
+        kept.map_or_else(|| Arc::new(made()), |kept| Arc::clone(kept))
+    });
+    RouteEntry { route: Arc::clone(route), name, plan, limiter }
+}
+
+/// The limits of `former` by route, with what their units have sent.
+fn limiters(former: Option<&Snapshot>) -> HashMap<&RouteName, &Arc<Limiter>> {
+    let entries = former.map_or(&[][..], |former| &former.routes);
+    entries.iter().filter_map(|entry| Some((&entry.route.name, entry.limiter.as_ref()?))).collect()
 }
 
 /// The variants that nobody gets any more though `former` gave them out, and those that are leaving since before.
@@ -181,15 +195,17 @@ fn is_leaving_still(left: &Leaving, config: &Config, now: Instant) -> bool {
         && pure.variant(left.variant.as_str()).map_or(is_remembered, |variant| !pure.is_given_out(variant))
 }
 
-/// The headers that a key, a condition or an override names, and those that only we may set.
+/// The headers that a key (a split's or a rate limit's), a condition or an override names, and those that only we may set.
 pub fn routing_headers(config: &Config) -> RoutingHeaders {
     let routes = config.routes.iter().flat_map(|route| &route.matches.when);
     let conditions = routes.filter_map(|condition| condition.source.header_name().cloned());
+    let limits = config.routes.iter().filter_map(|route| route.rate_limit.as_ref());
+    let limits = limits.flat_map(|limit| &limit.key).filter_map(|source| source.header_name().cloned());
     let splits = config.splits.iter().flat_map(|split| split.split.routing_headers().cloned());
     let default = HeaderName::from_static("x-weir-variant");
     let ours = config.splits.iter().map(|split| split.variant_header.clone()).chain([default]);
     let overrides = config.splits.iter().filter_map(|split| Some(&split.split.force.as_ref()?.place));
-    RoutingHeaders::new(conditions.chain(splits), ours, overrides)
+    RoutingHeaders::new(conditions.chain(limits).chain(splits), ours, overrides)
 }
 
 /// The configured shares of every variant, for the metrics.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use http::HeaderName;
 
+use super::Limiter;
 use crate::config::{Config, model};
 use crate::logic::route::Table;
 use crate::logic::split::OverridePlace;
@@ -59,6 +60,8 @@ pub struct RouteEntry {
     pub name: Arc<str>,
     /// What is to be done.
     pub plan: Plan,
+    /// How much may come, where that is limited.
+    pub limiter: Option<Arc<Limiter>>,
 }
 
 /// What is to be done with a request of a route.

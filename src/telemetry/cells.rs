@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::histogram::Histogram;
 use super::labels::{
-    ArmId, Blame, Cause, ListenerId, Outcome, Refused, RetryOutcome, RetryReason, TargetId, UpstreamId,
+    ArmId, Blame, Cause, ListenerId, Outcome, Refused, RetryOutcome, RetryReason, TargetId, UpstreamId, LimitId,
 };
 use super::sketch::Sketch;
 use crate::logic::split::Reason;
@@ -169,6 +169,14 @@ pub(super) struct ListenerCells {
     pub(super) refused: [Count; Refused::ALL.len()],
 }
 
+/// What one worker counts of one rate limit.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct LimitCells {
+    pub(super) refused: Count,
+    pub(super) forgotten: Count,
+}
+
 /// The answers of our own with one code and blame, of one worker.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -219,6 +227,7 @@ pub(super) struct WorkerCells {
     pub(super) arms: Shelf<ArmId, ArmCells>,
     pub(super) upstreams: Shelf<UpstreamId, UpstreamCells>,
     pub(super) listeners: Shelf<ListenerId, ListenerCells>,
+    pub(super) limits: Shelf<LimitId, LimitCells>,
     pub(super) errors: Shelf<(&'static str, Blame), ErrorCells>,
 }
 
@@ -273,6 +282,7 @@ mod tests {
             (size_of::<ArmCells>(), align_of::<ArmCells>()),
             (size_of::<UpstreamCells>(), align_of::<UpstreamCells>()),
             (size_of::<ListenerCells>(), align_of::<ListenerCells>()),
+            (size_of::<LimitCells>(), align_of::<LimitCells>()),
             (size_of::<ErrorCells>(), align_of::<ErrorCells>()),
             (size_of::<Class>(), align_of::<Class>()),
             (size_of::<Sketch>(), align_of::<Sketch>()),

@@ -107,6 +107,10 @@ families! {
     ConfigInfo = Gauge "weir_config_info" [hash];
     /// Answers of the proxy itself in place of an upstream's, by error code and by who is to blame.
     Errors = Counter "weir_errors_total" [code blame];
+    /// Requests refused because their unit had sent too many.
+    RateLimited = Counter "weir_rate_limited_total" [route];
+    /// Units that a rate limit forgot before their time, because too many had to be remembered.
+    RateLimitForgotten = Counter "weir_rate_limit_forgotten_total" [route];
     /// Connections accepted from clients.
     DownstreamConnections = Counter "weir_downstream_connections_total" [listener];
     /// Connections from clients open at this moment.

@@ -42,6 +42,8 @@ ids! {
     UpstreamId;
     /// A listener that [`super::Metrics::listener`] knows.
     ListenerId;
+    /// A rate limit that [`super::Metrics::limit`] knows.
+    LimitId;
     /// A split and variant, whatever the route and the upstream.
     ArmId;
 }

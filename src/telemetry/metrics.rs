@@ -12,7 +12,7 @@ use indexmap::IndexSet;
 
 use super::cells::WorkerCells;
 use super::histogram::HistogramSnapshot;
-use super::labels::{ArmId, ListenerId, Target, TargetId, UpstreamId};
+use super::labels::{ArmId, LimitId, ListenerId, Target, TargetId, UpstreamId};
 use super::scrape;
 use super::sums::Sums;
 use super::worker::Worker;
@@ -39,6 +39,8 @@ pub(super) struct Names {
     pub(super) arms: IndexSet<Arm>,
     pub(super) upstreams: IndexSet<Arc<str>>,
     pub(super) listeners: IndexSet<Arc<str>>,
+    /// The routes that have a rate limit.
+    pub(super) limits: IndexSet<Arc<str>>,
 }
 
 /// The shares of one variant, each from 0 to 1.
@@ -196,6 +198,11 @@ impl Metrics {
         ListenerId::new(lock(&self.names).listeners.insert_full(name.into()).0)
     }
 
+    /// The id of the rate limit of the route of this name, the same for ever.
+    pub fn limit(&self, route: &str) -> LimitId {
+        LimitId::new(lock(&self.names).limits.insert_full(route.into()).0)
+    }
+
     /// The variant and the upstream of `target`; `None` for an id of other metrics.
     pub(super) fn links(&self, target: TargetId) -> Option<(ArmId, UpstreamId)> {
         lock(&self.names).links.get(target.index()).copied()
@@ -209,6 +216,11 @@ impl Metrics {
     /// Whether this id is one of ours.
     pub(super) fn knows_listener(&self, listener: ListenerId) -> bool {
         listener.index() < lock(&self.names).listeners.len()
+    }
+
+    /// Whether this id is one of ours.
+    pub(super) fn knows_limit(&self, limit: LimitId) -> bool {
+        limit.index() < lock(&self.names).limits.len()
     }
 
     /// The counters of one more worker thread. Call it on that thread, once.

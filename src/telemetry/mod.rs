@@ -24,7 +24,7 @@ pub mod worker;
 pub use access_log::{AccessLog, AccessLogError, Record, Sink};
 pub use histogram::HistogramSnapshot;
 pub use labels::{
-    Blame, Cause, ConnectionEvent, DownstreamEvent, ListenerId, Outcome, Refused, RetryOutcome, RetryReason,
+    Blame, Cause, ConnectionEvent, DownstreamEvent, ListenerId, Outcome, Refused, RetryOutcome, RetryReason, LimitId,
     Target, TargetId, UpstreamId,
 };
 pub use metrics::{ArmTotals, Assigned, EndpointStates, Expiry, Metrics, MetricsError, Totals, Weight};

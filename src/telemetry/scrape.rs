@@ -123,6 +123,7 @@ pub(super) fn families(sums: &Sums, names: &Names, control: &Control<'_>) -> Vec
     upstreams(sums, names, &mut families);
     endpoints(control, &mut families);
     splits(sums, names, control.weights, &mut families);
+    limits(sums, names, &mut families);
     listeners(sums, names, &mut families);
     config(control.config, &mut families);
     let errors = sums.errors.iter().map(|((code, blame), number)| ([*code, blame.as_str()], *number));
@@ -257,6 +258,18 @@ fn splits(sums: &Sums, names: &Names, weights: &[Weight], families: &mut Vec<Met
     };
     families.push(named(Family::Weight, share(|weight| weight.configured)));
     families.push(named(Family::EffectiveWeight, share(|weight| weight.effective)));
+}
+
+fn limits(sums: &Sums, names: &Names, families: &mut Vec<MetricFamily>) {
+    let mut refused = Series::<1>::new();
+    let mut forgotten = Series::<1>::new();
+    for (index, route) in names.limits.iter().enumerate() {
+        let sums = sums.limits.get(index);
+        refused.insert([route], sums.map_or(0, |sums| sums.refused));
+        forgotten.insert([route], sums.map_or(0, |sums| sums.forgotten));
+    }
+    families.push(named(Family::RateLimited, refused));
+    families.push(named(Family::RateLimitForgotten, forgotten));
 }
 
 fn listeners(sums: &Sums, names: &Names, families: &mut Vec<MetricFamily>) {

@@ -50,6 +50,13 @@ pub(super) struct ListenerSums {
     pub(super) refused: [u64; Refused::ALL.len()],
 }
 
+/// What all workers counted of one rate limit.
+#[derive(Debug, Default)]
+pub(super) struct LimitSums {
+    pub(super) refused: u64,
+    pub(super) forgotten: u64,
+}
+
 /// What all workers counted. Each list is indexed by id and ends with the last one that was ever used.
 #[derive(Debug, Default)]
 pub(super) struct Sums {
@@ -57,6 +64,7 @@ pub(super) struct Sums {
     pub(super) arms: Vec<ArmSums>,
     pub(super) upstreams: Vec<UpstreamSums>,
     pub(super) listeners: Vec<ListenerSums>,
+    pub(super) limits: Vec<LimitSums>,
     pub(super) errors: BTreeMap<(&'static str, Blame), u64>,
 }
 
@@ -130,6 +138,12 @@ impl Sums {
                 add(&mut sums.active, &cells.active);
                 add(&mut sums.malformed, &cells.malformed);
                 add_each(&mut sums.refused, &cells.refused);
+            });
+        }
+        for (id, cells) in worker.limits.all() {
+            at(&mut self.limits, id.index(), |sums| {
+                add(&mut sums.refused, &cells.refused);
+                add(&mut sums.forgotten, &cells.forgotten);
             });
         }
         for (key, cells) in worker.errors.all() {

@@ -116,6 +116,9 @@ fn count_everything(metrics: &Arc<Metrics>) -> Worker {
     worker.downstream(web, DownstreamEvent::Accepted);
     worker.malformed(web);
     worker.refused(web, Refused::Flood);
+    let limit = metrics.limit("shop");
+    worker.rate_limited(limit);
+    worker.unit_forgotten(limit);
     metrics.reload_succeeded(Generation(3), "abc", UNIX_EPOCH + Duration::from_millis(1500));
     metrics.set_expiries(vec![Expiry {
         listener: "web".to_owned(),

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Metrics;
-use super::cells::{ArmCells, ErrorCells, ListenerCells, TargetCells, UpstreamCells, WorkerCells};
+use super::cells::{
+    ArmCells, ErrorCells, LimitCells, ListenerCells, TargetCells, UpstreamCells, WorkerCells,
+};
 use super::labels::{
-    ArmId, Blame, Cause, ConnectionEvent, DownstreamEvent, ListenerId, Outcome, Refused, RetryOutcome,
-    RetryReason, TargetId, UpstreamId,
+    ArmId, Blame, Cause, ConnectionEvent, DownstreamEvent, ListenerId, Outcome, Refused, RetryOutcome, RetryReason, TargetId, UpstreamId, LimitId,
 };
 use crate::logic::split::Reason;
 use crate::types::Position;
@@ -68,6 +69,7 @@ pub struct Worker {
     arms: Index<ArmCells>,
     upstreams: Index<UpstreamCells>,
     listeners: Index<ListenerCells>,
+    limits: Index<LimitCells>,
     errors: RefCell<Vec<(&'static str, Blame, Arc<ErrorCells>)>>,
 }
 
@@ -81,6 +83,7 @@ impl Worker {
             arms: Index::default(),
             upstreams: Index::default(),
             listeners: Index::default(),
+            limits: Index::default(),
             errors: RefCell::default(),
         }
     }
@@ -234,6 +237,16 @@ impl Worker {
         self.with_listener(listener, |cells| cells.malformed.add(1));
     }
 
+    /// Counts a request that a rate limit refused.
+    pub fn rate_limited(&self, limit: LimitId) {
+        self.with_limit(limit, |cells| cells.refused.add(1));
+    }
+
+    /// Counts a unit that a rate limit forgot before its time.
+    pub fn unit_forgotten(&self, limit: LimitId) {
+        self.with_limit(limit, |cells| cells.forgotten.add(1));
+    }
+
     fn with_target(&self, target: TargetId, count: impl FnOnce(&TargetCells)) {
         let make = || {
             let (arm, upstream) = self.metrics.links(target)?;
@@ -258,6 +271,11 @@ impl Worker {
     ) -> Option<R> {
         let make = || self.metrics.knows_upstream(upstream).then(|| self.cells.upstreams.add(upstream));
         self.upstreams.with(upstream.index(), make, count)
+    }
+
+    fn with_limit(&self, limit: LimitId, count: impl FnOnce(&LimitCells)) {
+        let make = || self.metrics.knows_limit(limit).then(|| self.cells.limits.add(limit));
+        self.limits.with(limit.index(), make, |cells| count(cells));
     }
 
     fn with_listener(&self, listener: ListenerId, count: impl FnOnce(&ListenerCells)) {

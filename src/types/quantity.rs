@@ -15,6 +15,9 @@ pub enum QuantityError {
     /// What stands before the unit is no whole number.
     #[error("a whole number is expected before the unit")]
     NotANumber,
+    /// No plain decimal number, or one with too many places.
+    #[error("a number with up to three decimal places is expected")]
+    NotDecimal,
     /// The number is too large.
     #[error("the number is too large")]
     TooLarge,
@@ -54,6 +57,25 @@ pub fn parse_duration(text: &str) -> Result<Duration, QuantityError> {
         Some(milliseconds) if milliseconds <= longest => Ok(Duration::from_millis(milliseconds)),
         _ => Err(QuantityError::TooLarge),
     }
+}
+
+/// Parses a decimal number with up to three decimal places, in thousandths, exactly.
+///
+/// # Errors
+/// [`QuantityError`] for anything but digits and an optional point with one to three digits, and for numbers too large.
+pub fn parse_thousandths(text: &str) -> Result<u64, QuantityError> {
+    let (whole, fraction) = match text.split_once('.') {
+        Some((_, "")) => return Err(QuantityError::NotDecimal),
+        Some(parts) => parts,
+        None => (text, ""),
+    };
+    let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || !is_digits(whole) || !is_digits(fraction) || fraction.len() > 3 {
+        return Err(QuantityError::NotDecimal);
+    }
+    let number = |text: &str| text.parse::<u64>().map_err(|_| QuantityError::TooLarge);
+    let (whole, fraction) = (number(whole)?, number(&format!("{fraction:0<3}"))?);
+    whole.checked_mul(1000).and_then(|whole| whole.checked_add(fraction)).ok_or(QuantityError::TooLarge)
 }
 
 /// A duration as the configuration writes it, in the largest unit that keeps it whole.
@@ -161,6 +183,29 @@ mod tests {
         ];
         for (text, expected) in rows {
             assert_eq!(ByteSize::parse(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn thousandths_are_read_exactly() {
+        for (text, expected) in [
+            ("100", Ok(100_000)),
+            ("0.5", Ok(500)),
+            ("0.001", Ok(1)),
+            ("1.25", Ok(1250)),
+            ("0", Ok(0)),
+            ("007", Ok(7000)),
+            ("1.", Err(QuantityError::NotDecimal)),
+            (".5", Err(QuantityError::NotDecimal)),
+            ("0.0001", Err(QuantityError::NotDecimal)),
+            ("-1", Err(QuantityError::NotDecimal)),
+            ("1e3", Err(QuantityError::NotDecimal)),
+            ("", Err(QuantityError::NotDecimal)),
+            ("99999999999999999999", Err(QuantityError::TooLarge)),
+            ("18446744073709551", Ok(18_446_744_073_709_551_000)),
+            ("18446744073709552", Err(QuantityError::TooLarge)),
+        ] {
+            assert_eq!(parse_thousandths(text), expected, "{text:?}");
         }
     }
 

@@ -27,6 +27,7 @@ mod grpc;
 mod hostile;
 #[cfg(feature = "http3")]
 mod http3;
+mod limits;
 mod nghttp2;
 mod observe;
 mod process;

@@ -21,6 +21,8 @@ pub(super) struct Explanation {
     pub(super) route: Option<Taken>,
     /// Why each route does not take it, in the order of the file; only where none does.
     pub(super) obstacles: Vec<Obstacle>,
+    /// How many such requests may come, where the route limits that.
+    pub(super) rate_limit: Option<Limited>,
     /// What the split of the route decides.
     pub(super) split: Option<Choice>,
     /// Where the request goes; `None` where chance decides (then [`Choice::shares`] tells), or it goes nowhere.
@@ -95,6 +97,21 @@ pub(super) struct Taken {
     pub(super) path: Option<String>,
     /// `split`, `upstream`, `redirect` or `respond`.
     pub(super) action: &'static str,
+}
+
+/// How many requests may come.
+#[derive(Debug, Serialize)]
+pub(super) struct Limited {
+    /// The rate, as in the file.
+    pub(super) requests: String,
+    /// In so many seconds.
+    pub(super) seconds: u64,
+    /// How many may come at once.
+    pub(super) burst: u64,
+    /// Where the unit is read; `None` where all requests are one unit, or those that have none.
+    pub(super) source: Option<String>,
+    /// The unit.
+    pub(super) unit: Option<String>,
 }
 
 /// Where a request goes.

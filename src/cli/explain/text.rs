@@ -6,7 +6,7 @@ use std::fmt::Write;
 use http::StatusCode;
 
 use super::choice::{Arm, Choice, RuleTried, SourceTried};
-use super::explanation::{Answer, Client, Explanation, Sent, Why};
+use super::explanation::{Answer, Client, Explanation, Limited, Sent, Why};
 use super::obstacle::{Demand, Obstacle};
 use super::words::{ordinal, quoted};
 
@@ -34,6 +34,9 @@ pub(super) fn page(told: &Explanation) -> String {
             }
         }
         page.line("route", &line);
+    }
+    if let Some(limit) = &told.rate_limit {
+        page.line("limit", &limited(limit));
     }
     if let Some(choice) = &told.split {
         page.choice(choice);
@@ -174,6 +177,21 @@ fn who(client: &Client) -> String {
     };
     let through = if address == peer { String::new() } else { format!(" through {peer}") };
     format!("{address}{through} by listener {listener}; {trust}")
+}
+
+fn limited(limit: &Limited) -> String {
+    let Limited { requests, seconds, burst, source, unit } = limit;
+    let per = match seconds {
+        1 => "a second".to_owned(),
+        60 => "a minute".to_owned(),
+        3600 => "an hour".to_owned(),
+        seconds => format!("in {seconds} s"),
+    };
+    let whose = match (source, unit) {
+        (Some(source), Some(unit)) => format!("of {source} {}", quoted(unit.as_bytes())),
+        _ => "of all requests without a unit".to_owned(),
+    };
+    format!("{requests} {per}, {burst} at once, {whose}")
 }
 
 fn reason(why: Why) -> &'static str {

@@ -9,13 +9,14 @@ use http::{HeaderName, HeaderValue, Method};
 
 use super::choice::Choice;
 use super::explanation::{
-    Answer, Asking, Client, Destination, Explanation, Field, Removed, Sent, Taken, Why,
+    Answer, Asking, Client, Destination, Explanation, Field, Limited, Removed, Sent, Taken, Why,
 };
 use super::obstacle::Obstacle;
 use super::request::Asked;
 use crate::config::Config;
-use crate::config::model::{Action, Protocol, Route, SplitConfig, Underscores};
+use crate::config::model::{Action, Protocol, RateLimit, Route, SplitConfig, Underscores};
 use crate::logic::condition::RequestView;
+use crate::logic::limit;
 use crate::logic::route::{HostPattern, Lookup, PathPattern, Table};
 use crate::logic::split::{Draw, OnUnavailable, assign_traced};
 use crate::proxy::authority::Authority;
@@ -73,6 +74,7 @@ impl Explanation {
             removed: Vec::new(),
             route: None,
             obstacles: Vec::new(),
+            rate_limit: None,
             split: None,
             upstream: None,
             sent: None,
@@ -153,6 +155,9 @@ impl Way<'_> {
         let Some(route) = self.config.routes.get(index) else { return Err(Failure::Internal.into()) };
         let pattern = pattern.and_then(|path| route.matches.paths.get(path));
         told.route = Some(self.taken(index, route, &view, pattern));
+        if let Some(settings) = &route.rate_limit {
+            told.rate_limit = Some(limited(settings, &view)?);
+        }
         let (split, variant) = match &route.action {
             Action::Redirect(redirect) => {
                 let response = respond::redirect(redirect, &head, &authority, secure, pattern);
@@ -368,6 +373,16 @@ fn fields(fields: &Fields, sent: &Fields, made: impl Fn(&[u8], &[u8]) -> bool) -
         Field { name: text(name), value: (!made(name, value)).then(|| text(value)), from_client }
     });
     told.collect()
+}
+
+/// What `settings` say of the unit of a request.
+fn limited(settings: &RateLimit, view: &View<'_>) -> Result<Limited, Refused> {
+    let unit = limit::unit(&settings.key, view)
+        .map_err(|ambiguous| Refused { why: Some(ambiguous.to_string()), ..Failure::AmbiguousKey.into() })?;
+    let (requests, per) = settings.rate.parts();
+    let named = |index: usize| settings.key.get(index).map(ToString::to_string).unwrap_or_default();
+    let (source, unit) = unit.map(|(index, value)| (named(index), text(&value))).unzip();
+    Ok(Limited { requests, seconds: per.as_secs(), burst: settings.burst, source, unit })
 }
 
 fn text(bytes: &[u8]) -> String {

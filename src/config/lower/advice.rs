@@ -112,13 +112,24 @@ fn looping(report: &mut Report<'_>, root: &Root, config: &Config) {
 }
 
 fn untrusted(report: &mut Report<'_>, root: &Root, config: &Config) {
+    let limits = config.routes.iter().zip(root.routes.items()).find(|(route, _)| {
+        let mut sources = route.rate_limit.iter().flat_map(|limit| &limit.key);
+        sources.any(|source| source.header_name().is_some())
+    });
     let reading = config.splits.iter().zip(root.splits.entries()).find(|(split, _)| {
         let split = &split.split;
         let sources =
             split.key.iter().chain(split.rules.iter().flat_map(|rule| &rule.when).map(|when| &when.source));
         sources.into_iter().any(|source| source.header_name().is_some())
     });
-    let Some((_, (name, _))) = reading else { return };
+    let (at, reader) = match (reading, limits) {
+        (Some((_, (name, _))), _) => (name.span, "this split reads headers"),
+        (None, Some((_, route))) => {
+            let span = route.get().map_or(route.span, |raw| raw.rate_limit.span);
+            (begin(span), "this rate limit reads headers")
+        }
+        (None, None) => return,
+    };
     for (listener, field) in config.listeners.iter().zip(root.listeners.items()) {
         if listener.trust.is_some() {
             continue;
@@ -131,7 +142,7 @@ fn untrusted(report: &mut Report<'_>, root: &Root, config: &Config) {
         };
         report
             .add(severity, Code::UntrustedHeaders, raw.bind.span, message)
-            .related(name.span, "this split reads headers")
+            .related(at, reader)
             .hint("name the peers whose headers count, as in `trust: [10.0.0.0/8]`");
     }
 }
@@ -162,8 +173,10 @@ fn underscored(report: &mut Report<'_>, root: &Root, config: &Config) {
     let Some(listener) = root.listeners.items().iter().find_map(Field::get) else { return };
     let of_routes = config.routes.iter().flat_map(|route| &route.matches.when);
     let of_routes = of_routes.filter_map(|condition| condition.source.header_name());
+    let of_limits = config.routes.iter().filter_map(|route| route.rate_limit.as_ref());
+    let of_limits = of_limits.flat_map(|limit| &limit.key).filter_map(|source| source.header_name());
     let of_splits = config.splits.iter().flat_map(|split| split.split.routing_headers());
-    let names: BTreeSet<_> = of_routes.chain(of_splits).map(HeaderName::as_str).collect();
+    let names: BTreeSet<_> = of_routes.chain(of_limits).chain(of_splits).map(HeaderName::as_str).collect();
     for name in names.into_iter().filter(|name| name.contains('_')) {
         let message = format!("no listener lets in the header `{name}`, which is read");
         report

@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`Lower`] (what all share), [`value`] (one value at a time), [`header`], [`condition`], [`tls`]
 //! (certificates and keys), then the sections: [`listener`], [`listener_tls`] and [`acme`], [`admin`], [`upstream`] and
-//! [`upstream_tls`], [`split`], [`route`] and [`retry`]; last [`advice`], what is allowed but odd.
+//! [`upstream_tls`], [`split`], [`route`] with [`retry`] and [`limit`]; last [`advice`], what is allowed but odd.
 //! A function that returns `None` has reported why.
 
 mod acme;
@@ -10,6 +10,7 @@ mod admin;
 mod advice;
 mod condition;
 mod header;
+mod limit;
 mod listener;
 mod listener_tls;
 mod retry;

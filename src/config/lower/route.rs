@@ -1,5 +1,7 @@
 //! `routes`.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::uri::Scheme;
 use http::{HeaderValue, Method, StatusCode};
@@ -9,7 +11,7 @@ use super::super::field::{Field, PathText, Text};
 use super::super::model::{Action, HostRewrite, Redirect, Respond, Route};
 use super::super::raw::{self, Root};
 use super::super::span::Span;
-use super::{Lower, begin};
+use super::{Lower, begin, limit};
 use crate::logic::balance::Retries;
 use crate::logic::route::{HostPattern, PathPattern, RouteMatch};
 use crate::types::{ByteSize, RouteName, UpstreamName};
@@ -52,6 +54,7 @@ fn route(cx: &mut Lower<'_, '_>, field: &Field<raw::Route>) -> Option<Route> {
         None => raw.retry.is_absent().then(Retries::default),
     };
     let max_body = cx.size(&raw.max_body).map(|size| (size != ByteSize(0)).then_some(size));
+    let rate_limit = optional(&raw.rate_limit, |field| limit::rate_limit(cx, field));
     let (rewrite_prefix, host) = rewrite?;
     Some(Route {
         name: name?,
@@ -64,6 +67,7 @@ fn route(cx: &mut Lower<'_, '_>, field: &Field<raw::Route>) -> Option<Route> {
         timeout: timeout?,
         retries: retries?,
         max_body: max_body?,
+        rate_limit: rate_limit?.map(Arc::new),
     })
 }
 

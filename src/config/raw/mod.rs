@@ -18,6 +18,7 @@ macro_rules! presets {
 
 mod acme;
 mod condition;
+mod limit;
 mod listener;
 mod observe;
 mod route;
@@ -27,6 +28,7 @@ mod upstream;
 
 pub(super) use acme::{Acme, AcmeChallenge};
 pub(super) use condition::Condition;
+pub(super) use limit::RateLimit;
 pub(super) use listener::{Listener, ProxyHeader, Underscores};
 pub(super) use observe::{AccessLog, Admin, Telemetry};
 pub(super) use route::{HeaderChanges, RedirectTo, Respond, Retry, Route, Scheme};

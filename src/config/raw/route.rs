@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::super::field::{Field, Name, PathText, Percent, Period, SentPath, Size, Table, Text};
 use super::condition::Condition;
+use super::limit::RateLimit;
 use super::{empty, empty_table};
 
 presets! {
@@ -84,6 +85,9 @@ pub(in crate::config) struct Route {
     /// The largest request body; 0 is without limit.
     #[serde(default = "no_limit")]
     pub(in crate::config) max_body: Field<Size>,
+    /// How many requests a unit may send. By default any number.
+    #[serde(default)]
+    pub(in crate::config) rate_limit: Field<RateLimit>,
 }
 
 /// Where the client is sent. What is not named stays as it is; the query always does.

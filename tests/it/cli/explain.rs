@@ -220,6 +220,7 @@ fn json_tells_each_step_under_a_stable_name() {
             "name": "cart", "place": 1, "of": 6, "host": "shop.example.com", "path": "/api/*", "action": "split",
         },
         "obstacles": [],
+        "rate_limit": null,
         "split": {
             "name": "checkout",
             "sources": [
@@ -413,5 +414,27 @@ fn check_sent(told: &Value, seen: &crate::support::upstream::Seen) {
     for (saw, expected) in saw.iter().zip(&expected) {
         assert_eq!(saw.0, expected.0);
         assert!(expected.1.is_none() || saw.1 == expected.1, "{saw:?} {expected:?}");
+    }
+}
+
+#[test]
+fn rate_limit_is_explained_with_the_unit_that_it_counts() {
+    let folder = Folder::new(
+        "listeners: [{ bind: 127.0.0.1:8080 }]\nupstreams: { one: { endpoints: [127.0.0.1:1] } }\nroutes: [{ upstream: one, \
+         rate_limit: { key: [header:x-tenant-id, path:1], per_minute: 2.5 } }]\n",
+    );
+    let tenant = ["-H", "x-tenant-id: 7", "http://a/b"];
+    assert_eq!(
+        explain(&folder, &tenant)["rate_limit"],
+        json!({ "requests": "2.5", "seconds": 60, "burst": 1, "source": "header:x-tenant-id", "unit": "7" })
+    );
+    for (args, line) in [
+        (&tenant[..], "limit      2.5 a minute, 1 at once, of header:x-tenant-id \"7\"\n"),
+        (&["http://a/b"], "limit      2.5 a minute, 1 at once, of path:1 \"b\"\n"),
+        (&["http://a/"], "limit      2.5 a minute, 1 at once, of all requests without a unit\n"),
+        (&["-H", "x-tenant-id: 8", "-H", "x-tenant-id: 7", "http://a/"], "ambiguous_key"),
+    ] {
+        let page = folder.weir(&[&["explain"], args].concat()).printed(0);
+        assert!(page.contains(line), "{args:?}: {page}");
     }
 }

@@ -237,7 +237,10 @@ async fn every_documented_metric_is_there_once_there_was_something_to_count() {
         "listeners: [{{ bind: 127.0.0.1:0 }}, {{ bind: 127.0.0.1:0, tls: {{ certificates: [{{ cert: '{pair}.pem', key: \
          '{pair}.key' }}] }} }}]"
     );
-    let text = shop(&arms, "50%").replace("listeners: [{ bind: 127.0.0.1:0 }]", &edge);
+    let limited = "name: plain, rate_limit: { per_second: 1000 }";
+    let text = shop(&arms, "50%")
+        .replace("name: plain", limited)
+        .replace("listeners: [{ bind: 127.0.0.1:0 }]", &edge);
     let proxy = Proxy::start_whole(&text).await;
     for number in 0..20 {
         Ask::get("/").with("x-id", format!("u-{number}")).send(Via::Http1, proxy.address).await;

@@ -1,0 +1,39 @@
+//! `routes[].rate_limit`: how much may come.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::super::field::{Decimal, Field, Sources};
+
+presets! {
+    units: u64 = 65_536u64;
+}
+
+/// How many requests a unit may send. Who sends more is answered with 429.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{"required": ["per_second"]}, {"required": ["per_minute"]}, {"required": ["per_hour"]}]))]
+pub(in crate::config) struct RateLimit {
+    /// Where the unit is read: the first source that is present and not empty. Requests that have none of them are one
+    /// unit together. By default all requests of the route are one unit.
+    #[serde(default)]
+    pub(in crate::config) key: Field<Sources>,
+    /// Requests a second, up to a million, with up to three decimal places.
+    #[serde(default)]
+    pub(in crate::config) per_second: Field<Decimal>,
+    /// Requests a minute, in place of `per_second`.
+    #[serde(default)]
+    pub(in crate::config) per_minute: Field<Decimal>,
+    /// Requests an hour, in place of `per_second`.
+    #[serde(default)]
+    pub(in crate::config) per_hour: Field<Decimal>,
+    /// Requests that may come at once, up to a million. By default those of one second, and 1 at least.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(in crate::config) burst: Field<u64>,
+    /// Units that are remembered at one time, 8 bytes each, rounded up to a power of two. Only units that have sent more
+    /// than their rate of late need to be.
+    #[serde(default = "units")]
+    #[schemars(range(min = 8, max = 16_777_216))]
+    pub(in crate::config) units: Field<u64>,
+}

@@ -1,0 +1,3 @@
+//! What is refused because too much comes.
+
+mod rate;
