@@ -22,6 +22,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("`access_log`", "AccessLog"),
     ("`upstreams.NAME`", "Upstream"),
     ("`upstreams.NAME.tls`", "UpstreamTls"),
+    ("`upstreams.NAME.limits`", "UpstreamLimits"),
     ("`upstreams.NAME.timeouts`", "UpstreamTimeouts"),
     ("`upstreams.NAME.ejection`", "Ejection"),
     ("`upstreams.NAME.ejection.success_rate`", "SuccessRate"),

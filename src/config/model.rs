@@ -138,6 +138,8 @@ pub struct Upstream {
     pub ejection: Ejection,
     /// How long an endpoint that is new or back gets less than the others; `None` is not at all.
     pub slow_start: Option<Duration>,
+    /// How many requests it has at a time; `None` is any number.
+    pub limits: Option<Limits>,
     /// How long a connect may take.
     pub connect_timeout: Duration,
     /// How long a response head may take, from the request head sent.
@@ -146,6 +148,19 @@ pub struct Upstream {
     pub idle_timeout: Duration,
     /// How often host names are resolved again.
     pub dns_refresh: Duration,
+}
+
+/// How many requests an upstream has at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// How many at most; 1 or more. There is a number, or the limit adapts.
+    pub requests: Option<u32>,
+    /// How many wait at most.
+    pub pending: usize,
+    /// How long they wait.
+    pub pending_timeout: Duration,
+    /// Whether the limit is found out.
+    pub adaptive: bool,
 }
 
 /// What is spoken to an endpoint.

@@ -19,6 +19,7 @@ use crate::logic::balance::{Happened, Retries};
 use crate::net::clock;
 use crate::state::Arm;
 use crate::telemetry::{Cause, RetryOutcome, RetryReason};
+use crate::upstream::Overloaded;
 use crate::upstream::connect::ConnectError;
 use crate::upstream::local::Endpoint;
 use crate::upstream::{
@@ -72,6 +73,16 @@ pub async fn attempt(
 ) -> Result<Exchange, Failed> {
     let local = &serving.upstreams[arm.upstream];
     let upload = body.state();
+    let permit = match &local.shared().admission {
+        None => None,
+        // In a box of its own: most upstreams have none.
+        Some(admission) => match Box::pin(admission.enter()).await {
+            Ok(permit) => Some(permit),
+            Err(Overloaded) => {
+                return Err(Failed { failure: Failure::UpstreamOverloaded, unsent: Some(body) });
+            }
+        },
+    };
     let mut tries = Tries::new(local, plan, needs, &body, &record.head.method);
     loop {
         let Some(endpoint) = tries.pick(worker) else {
@@ -83,7 +94,7 @@ pub async fn attempt(
         let sent = clock::now();
         let (result, endpoint) = tries.send(worker, arm, endpoint, body, record).await;
         let (happened, again) = match result {
-            Ok(exchange) => {
+            Ok(mut exchange) => {
                 let status = exchange.head.status;
                 endpoint.answered(Some(status));
                 let duration = clock::now().saturating_duration_since(sent);
@@ -97,6 +108,10 @@ pub async fn attempt(
                 let Some(again) = again.filter(|_| tries.may_go_on(worker, arm, happened)) else {
                     record.is_charged |= is_reason;
                     tries.ended(worker, arm, RetryOutcome::Success);
+                    if let Some(permit) = permit {
+                        permit.took(sent, clock::now());
+                        exchange.lease.hold(permit);
+                    }
                     return Ok(exchange);
                 };
                 worker.metrics.upstream_failed(arm.target, Cause::Status);
@@ -113,6 +128,9 @@ pub async fn attempt(
                     return Err(Failed { failure: client_failure(failure), unsent: None });
                 }
                 worker.metrics.upstream_failed(arm.target, cause);
+                if let (Some(permit), SendErrorKind::Timeout) = (&permit, &error.kind) {
+                    permit.took(sent, clock::now());
+                }
                 if is_endpoints {
                     endpoint.answered(None);
                 }

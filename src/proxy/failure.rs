@@ -55,6 +55,8 @@ pub enum Failure {
     ConnectRefused,
     /// No connection was made in time.
     ConnectTimeout,
+    /// The upstream has as many requests as it may.
+    UpstreamOverloaded,
     /// The upstream has no endpoint (its names do not resolve).
     NoEndpoint,
     /// No TLS was made with any endpoint tried.
@@ -83,7 +85,7 @@ pub enum Failure {
 
 impl Failure {
     /// Every failure.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 36] = [
         Self::MalformedHead,
         Self::HeadTooLarge,
         Self::TargetTooLong,
@@ -107,6 +109,7 @@ impl Failure {
         Self::ClientAborted,
         Self::ConnectRefused,
         Self::ConnectTimeout,
+        Self::UpstreamOverloaded,
         Self::NoEndpoint,
         Self::UpstreamTls,
         Self::UpstreamClosed,
@@ -161,6 +164,9 @@ impl Failure {
             Self::ClientAborted => (499, "client_aborted", Client, "the client went away"),
             Self::ConnectRefused => (503, "connect_refused", Upstream, "no endpoint took the connection"),
             Self::ConnectTimeout => (504, "connect_timeout", Upstream, "no connection was made in time"),
+            Self::UpstreamOverloaded => {
+                (503, "upstream_overloaded", Us, "there are as many requests as can be served")
+            }
             Self::NoEndpoint => (503, "no_endpoint", Upstream, "the upstream has no endpoint"),
             Self::UpstreamTls => {
                 (502, "upstream_tls", Upstream, "no secure connection to the upstream was made")

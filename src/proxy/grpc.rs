@@ -53,6 +53,7 @@ pub fn status(failure: Failure) -> Status {
         | Failure::ConnectTimeout
         | Failure::NoEndpoint
         | Failure::UpstreamClosed
+        | Failure::UpstreamOverloaded
         | Failure::UpstreamReset
         | Failure::UpstreamTls
         | Failure::Drained => Status::Unavailable,

@@ -200,12 +200,7 @@ impl<'a> Phases<'a> {
             Plan::Upstream(_) => {}
             Plan::Split { split, arms, refused, .. } => {
                 record.target = Some(*refused);
-                let (assignment, target) = self.assign(split, arms, &view, random).map_err(|refusal| {
-                    if refusal == Refusal::Missing {
-                        self.worker.metrics.missing_key(*refused);
-                    }
-                    Failure::from(&refusal)
-                })?;
+                let (assignment, target) = self.assign((split, arms, *refused), &view, random)?;
                 record.target = Some(target);
                 record.variant = Some(assignment.variant);
                 record.reason = Some(assignment.reason);
@@ -309,17 +304,22 @@ impl<'a> Phases<'a> {
     /// Draws the variant and counts the draw; gives the labels of where it leads, too.
     fn assign(
         &self,
-        split: &SplitConfig,
-        arms: &[Arm],
+        (split, arms, refused): (&SplitConfig, &[Arm], TargetId),
         view: &View<'_>,
         random: u128,
-    ) -> Result<(Assignment, TargetId), Refusal> {
+    ) -> Result<(Assignment, TargetId), Failure> {
+        let why = |refusal: Refusal| {
+            if refusal == Refusal::Missing {
+                self.worker.metrics.missing_key(refused);
+            }
+            Failure::from(&refusal)
+        };
         let pure = &split.split;
         let now = if pure.force.is_some() { seconds_now() } else { 0 };
-        let mut assignment = assign(pure, view, Draw { random, now })?;
+        let mut assignment = assign(pure, view, Draw { random, now }).map_err(why)?;
         if assignment.minted {
             // Rare enough to ask the system for bits that nobody can guess.
-            assignment = assign(pure, view, Draw { random: secret_bits(), now })?;
+            assignment = assign(pure, view, Draw { random: secret_bits(), now }).map_err(why)?;
         }
         let target = arms[assignment.variant].target;
         let metrics = &self.worker.metrics;

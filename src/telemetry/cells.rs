@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::histogram::Histogram;
 use super::labels::{
-    ArmId, Blame, Cause, ListenerId, Outcome, Refused, RetryOutcome, RetryReason, TargetId, UpstreamId, LimitId,
+    ArmId, Blame, Cause, LimitId, ListenerId, Outcome, Refused, RetryOutcome, RetryReason, TargetId,
+    UpstreamId,
 };
 use super::sketch::Sketch;
 use crate::logic::split::Reason;

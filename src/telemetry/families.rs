@@ -107,6 +107,12 @@ families! {
     ConfigInfo = Gauge "weir_config_info" [hash];
     /// Answers of the proxy itself in place of an upstream's, by error code and by who is to blame.
     Errors = Counter "weir_errors_total" [code blame];
+    /// Requests that the upstream may have at a time, as configured or found out.
+    Limit = Gauge "weir_upstream_requests_limit" [upstream];
+    /// Requests that wait for others of the upstream to end.
+    Pending = Gauge "weir_upstream_requests_pending" [upstream];
+    /// Requests turned away because the upstream had as many as it may.
+    Shed = Counter "weir_upstream_requests_shed_total" [upstream];
     /// Requests refused because their unit had sent too many.
     RateLimited = Counter "weir_rate_limited_total" [route];
     /// Units that a rate limit forgot before their time, because too many had to be remembered.

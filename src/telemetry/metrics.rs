@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use indexmap::IndexSet;
 
 use super::cells::WorkerCells;
+use super::crowd::Crowd;
 use super::histogram::HistogramSnapshot;
 use super::labels::{ArmId, LimitId, ListenerId, Target, TargetId, UpstreamId};
 use super::scrape;
@@ -147,6 +148,7 @@ pub struct Metrics {
     config: Mutex<ConfigState>,
     dropped_lines: AtomicU64,
     ejections: Mutex<Ejections>,
+    crowds: Mutex<BTreeMap<Arc<str>, Arc<Crowd>>>,
     endpoints: OnceLock<Endpoints>,
     expiries: Mutex<Vec<Expiry>>,
     renewals: [AtomicU64; 2],
@@ -168,6 +170,7 @@ impl Metrics {
             config: Mutex::default(),
             dropped_lines: AtomicU64::new(0),
             ejections: Mutex::default(),
+            crowds: Mutex::default(),
             endpoints: OnceLock::new(),
             expiries: Mutex::default(),
             renewals: Default::default(),
@@ -191,6 +194,11 @@ impl Metrics {
     /// The id of the upstream of this name, the same for ever.
     pub fn upstream(&self, name: &str) -> UpstreamId {
         UpstreamId::new(lock(&self.names).upstreams.insert_full(name.into()).0)
+    }
+
+    /// Where the door of the upstream of this name tells what happens at it, the same for ever.
+    pub fn crowd(&self, upstream: &str) -> Arc<Crowd> {
+        Arc::clone(lock(&self.crowds).entry(upstream.into()).or_default())
     }
 
     /// The id of the listener of this name, the same for ever.
@@ -352,6 +360,7 @@ impl Metrics {
             dropped_lines: self.dropped_lines(),
             endpoints: &self.endpoints.get().map(|Endpoints(ask)| ask()).unwrap_or_default(),
             ejections: &lock(&self.ejections).clone(),
+            crowds: &lock(&self.crowds).clone(),
             expiries: &lock(&self.expiries).clone(),
             renewals: [&self.renewals[0], &self.renewals[1]].map(|number| number.load(Ordering::Relaxed)),
         };

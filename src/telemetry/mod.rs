@@ -4,11 +4,12 @@
 //! line that cannot be written is dropped and counted.
 //!
 //! Reading order: [`labels`] (the closed sets of label values), [`families`] (the list of metrics), [`worker`] (the hot
-//! path) over `cells`, `histogram` and `sketch`; [`metrics`] with `sums` and `scrape` (what a scraper gets);
+//! path) over `cells`, `histogram` and `sketch`; [`Crowd`] (what is counted for all workers together); [`metrics`] with `sums` and `scrape` (what a scraper gets);
 //! [`access_log`].
 
 pub mod access_log;
 mod cells;
+mod crowd;
 pub mod families;
 pub mod histogram;
 pub mod labels;
@@ -22,10 +23,11 @@ mod tests;
 pub mod worker;
 
 pub use access_log::{AccessLog, AccessLogError, Record, Sink};
+pub use crowd::Crowd;
 pub use histogram::HistogramSnapshot;
 pub use labels::{
-    Blame, Cause, ConnectionEvent, DownstreamEvent, ListenerId, Outcome, Refused, RetryOutcome, RetryReason, LimitId,
-    Target, TargetId, UpstreamId,
+    Blame, Cause, ConnectionEvent, DownstreamEvent, LimitId, ListenerId, Outcome, Refused, RetryOutcome,
+    RetryReason, Target, TargetId, UpstreamId,
 };
 pub use metrics::{ArmTotals, Assigned, EndpointStates, Expiry, Metrics, MetricsError, Totals, Weight};
 pub use worker::Worker;

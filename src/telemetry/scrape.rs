@@ -7,11 +7,13 @@
 //! histograms appear with the first request, or an idle configuration of a thousand routes would fill megabytes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, TextEncoder};
 
+use super::crowd::Crowd;
 use super::families::{Description, Family, Kind};
 use super::histogram::HistogramSnapshot;
 use super::labels::{Cause, Outcome, Refused, RetryOutcome, RetryReason};
@@ -27,6 +29,7 @@ pub(super) struct Control<'a> {
     pub(super) dropped_lines: u64,
     pub(super) endpoints: &'a EndpointStates,
     pub(super) ejections: &'a Ejections,
+    pub(super) crowds: &'a BTreeMap<Arc<str>, Arc<Crowd>>,
     pub(super) expiries: &'a [Expiry],
     /// Successes and failures.
     pub(super) renewals: [u64; 2],
@@ -124,6 +127,7 @@ pub(super) fn families(sums: &Sums, names: &Names, control: &Control<'_>) -> Vec
     endpoints(control, &mut families);
     splits(sums, names, control.weights, &mut families);
     limits(sums, names, &mut families);
+    crowds(control, &mut families);
     listeners(sums, names, &mut families);
     config(control.config, &mut families);
     let errors = sums.errors.iter().map(|((code, blame), number)| ([*code, blame.as_str()], *number));
@@ -258,6 +262,13 @@ fn splits(sums: &Sums, names: &Names, weights: &[Weight], families: &mut Vec<Met
     };
     families.push(named(Family::Weight, share(|weight| weight.configured)));
     families.push(named(Family::EffectiveWeight, share(|weight| weight.effective)));
+}
+
+fn crowds(control: &Control<'_>, families: &mut Vec<MetricFamily>) {
+    for (index, of) in [Family::Limit, Family::Pending, Family::Shed].into_iter().enumerate() {
+        let series = control.crowds.iter().map(|(upstream, crowd)| ([&**upstream], crowd.read()[index]));
+        families.push(named(of, series.collect()));
+    }
 }
 
 fn limits(sums: &Sums, names: &Names, families: &mut Vec<MetricFamily>) {

@@ -119,6 +119,7 @@ fn count_everything(metrics: &Arc<Metrics>) -> Worker {
     let limit = metrics.limit("shop");
     worker.rate_limited(limit);
     worker.unit_forgotten(limit);
+    metrics.crowd("canary-eu").shed();
     metrics.reload_succeeded(Generation(3), "abc", UNIX_EPOCH + Duration::from_millis(1500));
     metrics.set_expiries(vec![Expiry {
         listener: "web".to_owned(),

@@ -11,7 +11,8 @@ use super::cells::{
     ArmCells, ErrorCells, LimitCells, ListenerCells, TargetCells, UpstreamCells, WorkerCells,
 };
 use super::labels::{
-    ArmId, Blame, Cause, ConnectionEvent, DownstreamEvent, ListenerId, Outcome, Refused, RetryOutcome, RetryReason, TargetId, UpstreamId, LimitId,
+    ArmId, Blame, Cause, ConnectionEvent, DownstreamEvent, LimitId, ListenerId, Outcome, Refused,
+    RetryOutcome, RetryReason, TargetId, UpstreamId,
 };
 use crate::logic::split::Reason;
 use crate::types::Position;

@@ -14,6 +14,7 @@ use http::uri::Scheme;
 use http::{HeaderValue, StatusCode};
 use tokio::time::Instant;
 
+use super::admission::Permit;
 use super::client::{Client, Pools};
 use super::connect::{ConnectError, Spoken, connect, connect_securely};
 use super::handshake::{Handshake, TlsError};
@@ -119,6 +120,8 @@ pub struct Lease {
     /// The request's body, where it is still on its way.
     uploading: Option<Box<http1::Uploading>>,
     stream: Option<http2::Hold>,
+    /// Its place among the requests of the upstream, where they are limited.
+    permit: Option<Permit>,
 }
 
 /// A request that got no response.
@@ -589,7 +592,12 @@ impl Exchange {
 impl Lease {
     fn new(endpoint: Rc<Endpoint>, pools: Rc<Pools>) -> Self {
         endpoint.in_flight.set(endpoint.in_flight.get() + 1);
-        Self { endpoint, pools, connection: None, uploading: None, stream: None }
+        Self { endpoint, pools, connection: None, uploading: None, stream: None, permit: None }
+    }
+
+    /// Keeps `permit` until the exchange is over.
+    pub fn hold(&mut self, permit: Permit) {
+        self.permit = Some(permit);
     }
 
     /// Gives the connection back for the next request: both bodies have ended well. Where something of the request's is
@@ -678,6 +686,7 @@ mod tests {
             balance: Policy::RoundRobin,
             ejection: crate::logic::balance::Ejection::default(),
             slow_start: None,
+            limits: None,
             connect_timeout: second,
             response_timeout: 10 * second,
             idle_timeout: 600 * second,

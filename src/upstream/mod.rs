@@ -3,7 +3,7 @@
 //! An [`Upstream`] is shared by all workers and lives as long as its identity is unchanged over reloads; each worker
 //! has its own connections to it ([`local::Local`]), so that a request touches no lock and no foreign cache line.
 //!
-//! Reading order: [`Upstream`], [`resolve`] (names to addresses), [`vitals`] (the health of endpoints, shared by all workers),
+//! Reading order: [`Upstream`], [`admission`] (how many requests it has at a time), [`resolve`] (names to addresses), [`vitals`] (the health of endpoints, shared by all workers),
 //! [`upkeep`] (what brings them back), [`local`] (a worker's view: pick and pools),
 //! [`client`] (whom a connection is made for, where that is told), [`connect`],
 //! [`handshake`] and [`tls`] (what it is made with), [`outgoing`] (a request's head as an endpoint is to get it),
@@ -12,6 +12,7 @@
 //! [`tunnel`] (what is no longer HTTP).
 //! Which variant or route a request has is not known here.
 
+pub mod admission;
 pub mod client;
 pub mod connect;
 mod expect;
@@ -48,6 +49,7 @@ use crate::logic::balance::{Event, Health, health};
 use crate::telemetry::{Metrics, UpstreamId};
 use crate::types::EndpointAddress;
 
+pub use admission::{Admission, Overloaded, Permit};
 pub use client::Client;
 pub use inbound::{Inbound, InboundError};
 pub use interim::Interim;
@@ -87,6 +89,8 @@ pub struct Upstream {
     endpoints: ArcSwap<Vec<Resolved>>,
     version: AtomicU64,
     reach: reach::Reach,
+    /// Who comes in, where that is limited.
+    pub admission: Option<Arc<Admission>>,
     /// What is known of the endpoints' health.
     ward: Arc<Ward>,
     /// Whether it serves, or served: the ward is another's before.
@@ -111,7 +115,10 @@ impl Upstream {
             None => Arc::new(Ward::new(settings.name.as_str(), metrics)),
         };
         let tls = settings.tls.as_ref().map(|tls| tls::client(tls, settings.protocol)).transpose()?;
+        let crowd = || metrics.crowd(settings.name.as_str());
+        let admission = settings.limits.clone().map(|limits| Admission::new(limits, crowd()));
         let upstream = Self {
+            admission,
             settings,
             id,
             tls,

@@ -1,3 +1,4 @@
 //! What is refused because too much comes.
 
 mod rate;
+mod upstream;

@@ -1,12 +1,12 @@
-//! `routes[].rate_limit`.
+//! `routes[].rate_limit` and `upstreams.NAME.limits`.
 
 use std::time::Duration;
 
 use super::super::diagnostic::Code;
 use super::super::field::{Decimal, Field};
-use super::super::model::RateLimit;
+use super::super::model::{Limits, RateLimit};
 use super::super::raw;
-use super::Lower;
+use super::{Lower, begin};
 use crate::logic::condition::Source;
 use crate::logic::limit::{Gcra, Rate};
 use crate::types::quantity::parse_thousandths;
@@ -62,4 +62,29 @@ fn rate(cx: &mut Lower<'_, '_>, key: &str, field: &Field<Decimal>, per: Duration
             None
         }
     }
+}
+
+/// The limits of an upstream; `None` when they are wrong.
+pub(super) fn upstream(cx: &mut Lower<'_, '_>, field: &Field<raw::UpstreamLimits>) -> Option<Limits> {
+    let raw = field.get()?;
+    let requests = if raw.requests.is_absent() {
+        Some(None)
+    } else {
+        cx.range(&raw.requests, "`requests`", 1, 1_000_000).map(|requests| u32::try_from(requests).ok())
+    };
+    let pending = cx.range(&raw.pending, "`pending`", 0, 1_000_000);
+    let pending_timeout = cx.positive(&raw.pending_timeout);
+    let adaptive = *raw.adaptive.get()?;
+    if raw.requests.is_absent() && !adaptive {
+        cx.report
+            .error(Code::MissingKey, begin(field.span), "these limits limit nothing")
+            .hint("write how many `requests` there may be, or `adaptive: true`");
+        return None;
+    }
+    Some(Limits {
+        requests: requests?,
+        pending: usize::try_from(pending?).ok()?,
+        pending_timeout: pending_timeout?,
+        adaptive,
+    })
 }

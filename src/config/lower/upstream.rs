@@ -24,6 +24,8 @@ fn upstream(cx: &mut Lower<'_, '_>, name: &Field<Text>, field: &Field<raw::Upstr
     let dns_refresh = cx.positive(&raw.dns_refresh);
     let tls = cx.upstream_tls(raw, endpoints.as_deref());
     let ejection = raw.ejection.get().and_then(|raw| ejection(cx, raw));
+    let limits =
+        if raw.limits.is_absent() { Some(None) } else { super::limit::upstream(cx, &raw.limits).map(Some) };
     let (connect, response, idle) = timeouts?;
     Some(Upstream {
         name: name?,
@@ -41,6 +43,7 @@ fn upstream(cx: &mut Lower<'_, '_>, name: &Field<Text>, field: &Field<raw::Upstr
         },
         ejection: ejection?,
         slow_start: None,
+        limits: limits?,
         connect_timeout: connect?,
         response_timeout: response?,
         idle_timeout: idle?,

@@ -1,12 +1,15 @@
-//! `routes[].rate_limit`: how much may come.
+//! `routes[].rate_limit` and `upstreams.NAME.limits`: how much may come.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::super::field::{Decimal, Field, Sources};
+use super::super::field::{Decimal, Field, Period, Sources};
 
 presets! {
     units: u64 = 65_536u64;
+    hundred: u64 = 100u64;
+    ms_1000: Period = "1s";
+    yes_no: bool = false;
 }
 
 /// How many requests a unit may send. Who sends more is answered with 429.
@@ -36,4 +39,26 @@ pub(in crate::config) struct RateLimit {
     #[serde(default = "units")]
     #[schemars(range(min = 8, max = 16_777_216))]
     pub(in crate::config) units: Field<u64>,
+}
+
+/// How many requests an upstream has at a time, over all workers. At least one of `requests` and `adaptive` is there.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("anyOf" = [{"required": ["requests"]}, {"required": ["adaptive"]}]))]
+pub(in crate::config) struct UpstreamLimits {
+    /// Requests at a time, from the moment they are sent until their response has ended. With `adaptive` the most that
+    /// it comes to.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(in crate::config) requests: Field<u64>,
+    /// Requests that may wait for their turn when there are as many as may be. What is more is answered with 503 at once.
+    #[serde(default = "hundred")]
+    #[schemars(range(max = 1_000_000))]
+    pub(in crate::config) pending: Field<u64>,
+    /// How long a request waits for its turn.
+    #[serde(default = "ms_1000")]
+    pub(in crate::config) pending_timeout: Field<Period>,
+    /// Whether the number of requests is found out, by how long the upstream takes for the heads of its responses.
+    #[serde(default = "yes_no")]
+    pub(in crate::config) adaptive: Field<bool>,
 }

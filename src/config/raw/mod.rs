@@ -28,7 +28,7 @@ mod upstream;
 
 pub(super) use acme::{Acme, AcmeChallenge};
 pub(super) use condition::Condition;
-pub(super) use limit::RateLimit;
+pub(super) use limit::{RateLimit, UpstreamLimits};
 pub(super) use listener::{Listener, ProxyHeader, Underscores};
 pub(super) use observe::{AccessLog, Admin, Telemetry};
 pub(super) use route::{HeaderChanges, RedirectTo, Respond, Retry, Route, Scheme};

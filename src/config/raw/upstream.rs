@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::field::{Field, Percent, Period, Text, section};
+use super::limit::UpstreamLimits;
 use super::tls::{Pair, TlsVersion};
 
 presets! {
@@ -49,6 +50,9 @@ pub(in crate::config) struct Upstream {
     /// When an endpoint gets no requests for a while, for what became of those that it had.
     #[serde(default = "section::<Ejection>")]
     pub(in crate::config) ejection: Field<Ejection>,
+    /// How many requests it has at a time. By default any number.
+    #[serde(default)]
+    pub(in crate::config) limits: Field<UpstreamLimits>,
     /// How long endpoints may take.
     #[serde(default = "section::<UpstreamTimeouts>")]
     pub(in crate::config) timeouts: Field<UpstreamTimeouts>,

@@ -1,7 +1,9 @@
 //! How much may come: per unit and time. What counts as a unit, and whose clock it is, is for who asks.
 //!
-//! Reading order: [`gcra`] (one unit's due time as a number), [`table`] (many units in bounded memory, for all threads).
+//! Reading order: [`gcra`] (one unit's due time as a number), [`table`] (many units in bounded memory, for all threads); [`adaptive`] (how
+//! many at a time, by how long they take).
 
+pub mod adaptive;
 pub mod gcra;
 pub mod table;
 
@@ -9,6 +11,7 @@ use std::borrow::Cow;
 
 use crate::logic::condition::{Ambiguous, RequestView, Source};
 
+pub use adaptive::{Adaptive, Bounds, Sample};
 pub use gcra::{Gcra, Rate};
 pub use table::{Table, Verdict};
 

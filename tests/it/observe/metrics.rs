@@ -240,6 +240,7 @@ async fn every_documented_metric_is_there_once_there_was_something_to_count() {
     let limited = "name: plain, rate_limit: { per_second: 1000 }";
     let text = shop(&arms, "50%")
         .replace("name: plain", limited)
+        .replace("gone: {", "gone: { limits: { requests: 9 },")
         .replace("listeners: [{ bind: 127.0.0.1:0 }]", &edge);
     let proxy = Proxy::start_whole(&text).await;
     for number in 0..20 {
