@@ -4,6 +4,7 @@
 //! its own (DNS rebinding), and answers no cross-origin request.
 
 mod certificates;
+mod endpoints;
 mod page;
 pub mod server;
 

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::Ask;
 use super::certificates::{Certificate, certificates};
+use super::endpoints::{Endpoint, endpoints};
 use crate::state::status::ReloadError;
 
 #[derive(Serialize)]
@@ -42,13 +43,6 @@ struct Listener {
 struct Upstream {
     name: String,
     endpoints: Vec<Endpoint>,
-}
-
-#[derive(Serialize)]
-struct Endpoint {
-    address: String,
-    /// Whether the last connect was made; `true` before the first.
-    reachable: bool,
 }
 
 #[derive(Serialize)]
@@ -123,24 +117,18 @@ pub(super) fn status(ask: &Ask) -> Vec<u8> {
             .map(|listener| Listener { name: listener.name.to_string(), bind: listener.bind.to_string() })
             .collect(),
         certificates: certificates(&snapshot, &ask.shelf),
-        upstreams: snapshot.upstreams.iter().map(|upstream| endpoints(upstream)).collect(),
+        upstreams: snapshot
+            .upstreams
+            .iter()
+            .map(|upstream| Upstream {
+                name: upstream.settings.name.to_string(),
+                endpoints: endpoints(upstream),
+            })
+            .collect(),
         splits: splits.collect(),
     };
     // Serialising plain data to memory cannot fail; an empty page would say that it did.
     serde_json::to_vec_pretty(&page).unwrap_or_default()
-}
-
-fn endpoints(upstream: &crate::upstream::Upstream) -> Upstream {
-    let endpoints = upstream.settings.endpoints.iter();
-    Upstream {
-        name: upstream.settings.name.to_string(),
-        endpoints: endpoints
-            .map(|endpoint| Endpoint {
-                address: endpoint.to_string(),
-                reachable: !upstream.is_away(endpoint),
-            })
-            .collect(),
-    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a ratio for people; 2^53 requests are far away")]

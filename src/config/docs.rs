@@ -23,6 +23,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("`upstreams.NAME`", "Upstream"),
     ("`upstreams.NAME.tls`", "UpstreamTls"),
     ("`upstreams.NAME.limits`", "UpstreamLimits"),
+    ("`upstreams.NAME.health`", "Health"),
     ("`upstreams.NAME.timeouts`", "UpstreamTimeouts"),
     ("`upstreams.NAME.ejection`", "Ejection"),
     ("`upstreams.NAME.ejection.success_rate`", "SuccessRate"),
@@ -69,12 +70,14 @@ fn kind(value: &Value, definitions: &Map<String, Value>) -> String {
         (Some(pattern), _) if pattern.contains("ms|s|m") => "duration".to_owned(),
         (Some(pattern), _) if pattern.contains("KiB") => "size".to_owned(),
         (Some(pattern), _) if pattern.contains('%') => "percentage".to_owned(),
+        (Some(pattern), _) if pattern.contains("[2-5]") => "status".to_owned(),
         (Some(pattern), _) if pattern.contains("header:") => "source".to_owned(),
         (Some(pattern), _) if pattern.contains("^/") || pattern.contains('~') => "path".to_owned(),
         (_, kind_) if kind_ == "integer" || kind_ == "number" => "number".to_owned(),
         (_, kind_) if kind_ == "boolean" => "`true`, `false`".to_owned(),
         (_, kind_) if kind_ == "array" => match kind(&value["items"], definitions).as_str() {
             "mapping" => "list of mappings".to_owned(),
+            "status" => "list of statuses".to_owned(),
             item => format!("list of {item}s"),
         },
         (_, kind_) if kind_ == "object" => match kind(&value["additionalProperties"], definitions).as_str() {

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::field::{Field, Name, Percent, Text, section};
-use super::raw::{ClientAuth, Missing, OnUnavailable, RateLimit, Root, Route, Split};
+use super::field::{Field, Name, Percent, Period, Text, section};
+use super::raw::{ClientAuth, Health, Missing, OnUnavailable, RateLimit, Root, Route, Split};
 use super::span::Span;
 use crate::logic::limit::Rate;
 use crate::types::quantity::parse_thousandths;
+use crate::types::quantity::{format_duration, parse_duration};
 
 /// Fills in the defaults that follow from other keys: names, numbers of cores, salts, upstreams of variants.
 pub(super) fn complete(root: &mut Root) {
@@ -33,6 +34,9 @@ pub(super) fn complete(root: &mut Root) {
             if upstream.tls.is_absent() && endpoints.any(is_tls) {
                 upstream.tls = section();
             }
+            if let Some(health) = upstream.health.get_mut() {
+                complete_health(health);
+            }
         }
     }
     if let Some(splits) = root.splits.get_mut() {
@@ -48,6 +52,21 @@ pub(super) fn complete(root: &mut Root) {
             complete_route(route, number, span);
         }
     }
+}
+
+/// The longest time for a check where none is written.
+const CHECK: Duration = Duration::from_secs(1);
+
+fn complete_health(health: &mut Health) {
+    health.unhealthy_interval.follow(&health.interval);
+    // What is no duration is reported when it is lowered.
+    let period = |field: &Field<Period>| parse_duration(&field.get()?.0).ok();
+    let [often, seldom] = [&health.interval, &health.unhealthy_interval];
+    let shorter = if period(seldom) < period(often) { seldom } else { often };
+    if health.timeout.is_absent() && period(shorter).is_some_and(|shorter| shorter < CHECK) {
+        health.timeout.follow(&shorter.clone());
+    }
+    health.timeout.complete(Span::NONE, || Period(format_duration(CHECK)));
 }
 
 fn complete_split(split: &mut Split, name: &Field<Text>) {

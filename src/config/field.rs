@@ -291,6 +291,8 @@ texts! {
     Size { "type": ["string", "integer"], "maximum": 0, "pattern": "^([0-9]+ *(B|KiB|MiB|GiB|TiB)|0)$" };
     /// A percentage of all units.
     Percent { "type": "string", "pattern": "^[0-9]+(\\.[0-9]{1,4})? *%$" };
+    /// A status of a final response, or a range of them.
+    StatusRange { "type": ["string", "integer"], "minimum": 200, "maximum": 599, "pattern": "^[2-5][0-9]{2}( *- *[2-5][0-9]{2})?$" };
     /// Where an attribute of a request is read.
     Attribute {
         "type": "string",

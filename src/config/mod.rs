@@ -12,6 +12,7 @@ pub mod diagnostic;
 pub mod diff;
 mod effective;
 mod field;
+pub mod health;
 mod load;
 mod lower;
 mod merge;

@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use indexmap::IndexMap;
 use rustls::pki_types::ServerName;
 
+use super::health::Health;
 use super::tls::{Authorities, Credentials, ListenerTls, TlsVersion};
 use crate::logic::balance::{Ejection, Policy, Retries};
 use crate::logic::condition::Source;
@@ -134,6 +135,8 @@ pub struct Upstream {
     pub tls: Option<UpstreamTls>,
     /// How requests are spread.
     pub balance: Policy,
+    /// How endpoints are asked whether they are well; `None`: they are not.
+    pub health: Option<Health>,
     /// When endpoints are ejected by what becomes of their requests.
     pub ejection: Ejection,
     /// How long an endpoint that is new or back gets less than the others; `None` is not at all.
@@ -161,6 +164,17 @@ pub struct Limits {
     pub pending_timeout: Duration,
     /// Whether the limit is found out.
     pub adaptive: bool,
+}
+
+impl Upstream {
+    /// Whether endpoints are asked the same by both, in the same way, whatever else differs.
+    pub fn is_asked_as(&self, other: &Self) -> bool {
+        let (Some(health), Some(others)) = (&self.health, &other.health) else { return false };
+        self.protocol == other.protocol
+            && self.proxy_protocol == other.proxy_protocol
+            && self.tls == other.tls
+            && health.asks_as(others)
+    }
 }
 
 /// What is spoken to an endpoint.

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
 use super::build::{build, weights};
+use super::health::{begin_checks, retire};
 use super::snapshot::{Current, Snapshot};
 use super::status::{ReloadError, ReloadStatus, Status};
 use crate::config::diagnostic::{Diagnostic, Severity};
@@ -100,6 +101,7 @@ impl<S: Sockets> Writer<S> {
             warn_of(warning);
         }
         let snapshot = build(Arc::clone(&accepted.config), None, &metrics).await?;
+        begin_checks(&snapshot, None, &metrics).await;
         attend(&snapshot, None);
         let now = wall_clock();
         let status = Arc::new(Status::new(ReloadStatus {
@@ -181,6 +183,7 @@ impl<S: Sockets> Writer<S> {
                 return accepted.files;
             }
         };
+        begin_checks(&snapshot, Some(&former), &self.metrics).await;
         let prepared = match self.sockets.prepare(&accepted.config) {
             Ok(prepared) => prepared,
             Err(message) => {
@@ -192,6 +195,7 @@ impl<S: Sockets> Writer<S> {
         attend(&snapshot, Some(&former));
         let changes = config::diff::diff(&former.config, &accepted.config);
         retire_log(&former, &snapshot);
+        retire(&former, &snapshot);
         self.current.store(Arc::new(snapshot));
         self.sockets.commit(prepared, &accepted.config);
         let now = wall_clock();

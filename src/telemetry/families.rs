@@ -81,6 +81,8 @@ families! {
     Connects = Counter "weir_upstream_connects_total" [upstream];
     /// Whether an endpoint gets requests: 1 or 0; of a name with several addresses, the part of them that do.
     EndpointHealthy = Gauge "weir_endpoint_healthy" [upstream endpoint];
+    /// Health checks of an endpoint, by result.
+    EndpointChecks = Counter "weir_endpoint_checks_total" [upstream endpoint result];
     /// Times an endpoint was ejected, by cause.
     EndpointEjections = Counter "weir_endpoint_ejections_total" [upstream endpoint cause];
     /// Whether so many endpoints are out that all are used: 1 or 0.

@@ -57,6 +57,10 @@ pub struct Weight {
     pub effective: f64,
 }
 
+/// Health checks that passed and that failed, by upstream and by the endpoint's address in the configuration. Only the
+/// control side counts here, some times a second.
+pub(super) type Checks = BTreeMap<(String, String), [u64; 2]>;
+
 /// How the endpoints are at the moment.
 #[derive(Debug, Clone, Default)]
 pub struct EndpointStates {
@@ -149,6 +153,7 @@ pub struct Metrics {
     dropped_lines: AtomicU64,
     ejections: Mutex<Ejections>,
     crowds: Mutex<BTreeMap<Arc<str>, Arc<Crowd>>>,
+    checks: Mutex<Checks>,
     endpoints: OnceLock<Endpoints>,
     expiries: Mutex<Vec<Expiry>>,
     renewals: [AtomicU64; 2],
@@ -171,6 +176,7 @@ impl Metrics {
             dropped_lines: AtomicU64::new(0),
             ejections: Mutex::default(),
             crowds: Mutex::default(),
+            checks: Mutex::default(),
             endpoints: OnceLock::new(),
             expiries: Mutex::default(),
             renewals: Default::default(),
@@ -272,6 +278,18 @@ impl Metrics {
         if is_success { success } else { failure }.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Notes that there are health checks of `endpoint`: their counters are there from now on.
+    pub fn endpoint_is_checked(&self, upstream: &str, endpoint: &str) {
+        lock(&self.checks).entry((upstream.to_owned(), endpoint.to_owned())).or_default();
+    }
+
+    /// Notes that a health check of `endpoint`, an address in the configuration of `upstream`, has ended.
+    pub fn endpoint_checked(&self, upstream: &str, endpoint: &str, passed: bool) {
+        let mut checks = lock(&self.checks);
+        let [success, failure] = checks.entry((upstream.to_owned(), endpoint.to_owned())).or_default();
+        *if passed { success } else { failure } += 1;
+    }
+
     /// Says who is asked how the endpoints are, at each scrape; it is said once.
     pub fn ask_endpoints(&self, ask: impl Fn() -> EndpointStates + Send + Sync + 'static) {
         // Who comes second is of the same process, and is not needed.
@@ -361,6 +379,7 @@ impl Metrics {
             endpoints: &self.endpoints.get().map(|Endpoints(ask)| ask()).unwrap_or_default(),
             ejections: &lock(&self.ejections).clone(),
             crowds: &lock(&self.crowds).clone(),
+            checks: &lock(&self.checks).clone(),
             expiries: &lock(&self.expiries).clone(),
             renewals: [&self.renewals[0], &self.renewals[1]].map(|number| number.load(Ordering::Relaxed)),
         };

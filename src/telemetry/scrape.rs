@@ -17,7 +17,7 @@ use super::crowd::Crowd;
 use super::families::{Description, Family, Kind};
 use super::histogram::HistogramSnapshot;
 use super::labels::{Cause, Outcome, Refused, RetryOutcome, RetryReason};
-use super::metrics::{ConfigState, Ejections, EndpointStates, Expiry, Names, Weight};
+use super::metrics::{Checks, ConfigState, Ejections, EndpointStates, Expiry, Names, Weight};
 use super::sums::Sums;
 use crate::logic::split::Reason;
 use crate::wire::grpc::Status;
@@ -30,6 +30,7 @@ pub(super) struct Control<'a> {
     pub(super) endpoints: &'a EndpointStates,
     pub(super) ejections: &'a Ejections,
     pub(super) crowds: &'a BTreeMap<Arc<str>, Arc<Crowd>>,
+    pub(super) checks: &'a Checks,
     pub(super) expiries: &'a [Expiry],
     /// Successes and failures.
     pub(super) renewals: [u64; 2],
@@ -239,6 +240,12 @@ fn endpoints(control: &Control<'_>, families: &mut Vec<MetricFamily>) {
     let ejections =
         ejections.map(|((upstream, endpoint, cause), number)| ([&**upstream, &**endpoint, *cause], *number));
     families.push(named(Family::EndpointEjections, ejections.collect()));
+    let mut checks = Series::<3>::new();
+    for ((upstream, endpoint), [success, failure]) in control.checks {
+        checks.insert([upstream, endpoint, "success"], *success);
+        checks.insert([upstream, endpoint, "failure"], *failure);
+    }
+    families.push(named(Family::EndpointChecks, checks));
 }
 
 fn splits(sums: &Sums, names: &Names, weights: &[Weight], families: &mut Vec<MetricFamily>) {

@@ -126,6 +126,8 @@ fn count_everything(metrics: &Arc<Metrics>) -> Worker {
         name: "shop.example.com".to_owned(),
         at: 1,
     }]);
+    metrics.endpoint_checked("blue", "10.0.0.1:80", true);
+    metrics.endpoint_checked("blue", "10.0.0.1:80", false);
     metrics.lines_dropped(2);
     metrics.ejected("canary-eu", "10.0.0.1:80", balance::Cause::Outlier);
     metrics.ask_endpoints(|| EndpointStates {

@@ -4,6 +4,7 @@
 use std::io;
 use std::sync::Arc;
 
+use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, CertificateError, ClientConfig, Connection};
 use tokio_rustls::TlsConnector;
@@ -43,6 +44,21 @@ impl Handshake {
     pub(super) fn for_http1(&self) -> Self {
         let mut config = ClientConfig::clone(&self.config);
         config.alpn_protocols = vec![HTTP1.to_vec()];
+        Self { config: Arc::new(config), server_name: self.server_name.clone() }
+    }
+
+    /// The same for a check: nothing is resumed, so that the endpoint shows its certificate each time; and where `only`
+    /// one protocol will do, nothing else is offered.
+    pub(super) fn for_check(&self, only: Option<Spoken>) -> Self {
+        let mut config = ClientConfig::clone(&self.config);
+        config.resumption = Resumption::disabled();
+        if let Some(only) = only {
+            let name = match only {
+                Spoken::Http1 => HTTP1,
+                Spoken::Http2 => HTTP2,
+            };
+            config.alpn_protocols = vec![name.to_vec()];
+        }
         Self { config: Arc::new(config), server_name: self.server_name.clone() }
     }
 

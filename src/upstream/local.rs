@@ -684,6 +684,7 @@ mod tests {
             proxy_protocol: false,
             tls: None,
             balance: Policy::RoundRobin,
+            health: None,
             ejection: crate::logic::balance::Ejection::default(),
             slow_start: None,
             limits: None,

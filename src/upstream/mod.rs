@@ -4,7 +4,8 @@
 //! has its own connections to it ([`local::Local`]), so that a request touches no lock and no foreign cache line.
 //!
 //! Reading order: [`Upstream`], [`admission`] (how many requests it has at a time), [`resolve`] (names to addresses), [`vitals`] (the health of endpoints, shared by all workers),
-//! [`upkeep`] (what brings them back), [`local`] (a worker's view: pick and pools),
+//! [`upkeep`] (what brings them back), [`probe`] (they are asked whether they are well), [`local`] (a worker's view: pick
+//! and pools),
 //! [`client`] (whom a connection is made for, where that is told), [`connect`],
 //! [`handshake`] and [`tls`] (what it is made with), [`outgoing`] (a request's head as an endpoint is to get it),
 //! [`http1`], [`http2`] (`keepalive`: is it still there), `http3` (bodies of clients that speak it),
@@ -27,6 +28,7 @@ mod keepalive;
 mod kept;
 pub mod local;
 pub mod outgoing;
+pub mod probe;
 mod reach;
 pub mod resolve;
 pub mod tls;
@@ -93,8 +95,10 @@ pub struct Upstream {
     pub admission: Option<Arc<Admission>>,
     /// What is known of the endpoints' health.
     ward: Arc<Ward>,
-    /// Whether it serves, or served: the ward is another's before.
+    /// Whether it serves: the ward is another's before, and after.
     is_settled: AtomicBool,
+    /// What the checks of the endpoints have come to, where there are some.
+    pub verdicts: Option<probe::Verdicts>,
 }
 
 impl Upstream {
@@ -117,8 +121,10 @@ impl Upstream {
         let tls = settings.tls.as_ref().map(|tls| tls::client(tls, settings.protocol)).transpose()?;
         let crowd = || metrics.crowd(settings.name.as_str());
         let admission = settings.limits.clone().map(|limits| Admission::new(limits, crowd()));
+        let verdicts = settings.health.is_some().then(probe::Verdicts::default);
         let upstream = Self {
             admission,
+            verdicts,
             settings,
             id,
             tls,
@@ -133,20 +139,37 @@ impl Upstream {
         Ok(upstream)
     }
 
-    /// Makes `endpoints` known to the ward. Those that are new where others serve already begin slowly.
+    /// Makes `endpoints` known to the ward. Those that are new where others serve already begin slowly; where their first
+    /// check is waited for, not before it passes.
     fn admit(&self, endpoints: &[Resolved], others_serve: bool) {
         for endpoint in endpoints.iter().filter(|endpoint| self.ward.find(endpoint).is_none()) {
-            let vitals = self.ward.admit(endpoint, Health::new);
+            let waits = self.settings.health.as_ref().is_some_and(|health| health.wait);
+            let vitals = self.ward.admit(endpoint, if waits { Health::unchecked } else { Health::new });
             if others_serve && self.settings.slow_start.is_some() {
                 vitals.tell(Event::Joined, &self.settings.ejection, true, tokio::time::Instant::now());
             }
         }
     }
 
-    /// Says that it serves from now on: the ward forgets whom it does not have.
+    /// Says that it serves from now on: the ward forgets whom it does not have, and hears what the checks have come to.
     pub fn settle(&self) {
         self.is_settled.store(true, Ordering::Relaxed);
         self.ward.retain(&self.endpoints());
+        probe::tell_all(self);
+    }
+
+    /// Says that it serves no more: the ward is another's, and nobody is asked for its sake. Requests that are under way
+    /// may hold it for long.
+    pub fn retire(&self) {
+        self.is_settled.store(false, Ordering::Relaxed);
+        if let Some(verdicts) = &self.verdicts {
+            verdicts.end();
+        }
+    }
+
+    /// Whether it serves.
+    fn is_settled(&self) -> bool {
+        self.is_settled.load(Ordering::Relaxed)
     }
 
     /// What is known of the endpoints' health.
@@ -235,11 +258,14 @@ impl Upstream {
             return false;
         }
         self.admit(&endpoints, !self.endpoints.load().is_empty());
-        if self.is_settled.load(Ordering::Relaxed) {
+        if self.is_settled() {
             self.ward.retain(&endpoints);
         }
         self.endpoints.store(Arc::new(endpoints));
         self.version.fetch_add(1, Ordering::Release);
+        if let Some(verdicts) = &self.verdicts {
+            verdicts.list_changed();
+        }
         true
     }
 }

@@ -43,7 +43,8 @@ pub async fn watch_over(upstream: Weak<Upstream>) {
 }
 
 impl Upstream {
-    fn tell(&self, endpoint: &Resolved, event: Event) {
+    /// Tells the vitals of `endpoint`, if they are known, what has happened.
+    pub(super) fn tell(&self, endpoint: &Resolved, event: Event) {
         if let Some(vitals) = self.ward().find(endpoint) {
             let settings = &self.settings;
             vitals.tell(event, &settings.ejection, settings.slow_start.is_some(), Instant::now());

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::Resolved;
-use crate::logic::balance::{Ejection, Event, Health, State, Tick};
+use crate::logic::balance::{Cause, Ejection, Event, Health, State, Tick};
 use crate::telemetry::Metrics;
 
 /// The endpoints of an upstream.
@@ -200,12 +200,13 @@ impl Vitals {
             (State::Passing | State::Probing, State::Ejected) => {
                 let cause = after.cause().unwrap_or_default();
                 self.common.metrics.ejected(upstream, endpoint, cause);
-                if before.state() == State::Passing {
+                // What checks come to is told with the reason, by those who check.
+                if before.state() == State::Passing && cause != Cause::Unhealthy {
                     let out_ms = u64::try_from(after.out_for(now).as_millis()).unwrap_or(u64::MAX);
                     warn!(upstream, endpoint, cause = cause.as_str(), out_ms, "endpoint ejected");
                 }
             }
-            (State::Ejected | State::Probing, State::Passing) => {
+            (State::Ejected | State::Probing, State::Passing) if before.cause() != Some(Cause::Unhealthy) => {
                 info!(upstream, endpoint, "endpoint back in use");
             }
             _ => {}

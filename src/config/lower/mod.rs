@@ -10,6 +10,7 @@ mod admin;
 mod advice;
 mod condition;
 mod header;
+mod health;
 mod limit;
 mod listener;
 mod listener_tls;

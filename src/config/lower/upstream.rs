@@ -23,6 +23,7 @@ fn upstream(cx: &mut Lower<'_, '_>, name: &Field<Text>, field: &Field<raw::Upstr
     });
     let dns_refresh = cx.positive(&raw.dns_refresh);
     let tls = cx.upstream_tls(raw, endpoints.as_deref());
+    let health = cx.health(&raw.health, endpoints.as_deref());
     let ejection = raw.ejection.get().and_then(|raw| ejection(cx, raw));
     let limits =
         if raw.limits.is_absent() { Some(None) } else { super::limit::upstream(cx, &raw.limits).map(Some) };
@@ -41,6 +42,7 @@ fn upstream(cx: &mut Lower<'_, '_>, name: &Field<Text>, field: &Field<raw::Upstr
             raw::Balance::LeastRequest => Policy::LeastRequest,
             raw::Balance::RoundRobin => Policy::RoundRobin,
         },
+        health: health?,
         ejection: ejection?,
         slow_start: None,
         limits: limits?,

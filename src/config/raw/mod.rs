@@ -18,6 +18,7 @@ macro_rules! presets {
 
 mod acme;
 mod condition;
+mod health;
 mod limit;
 mod listener;
 mod observe;
@@ -28,6 +29,7 @@ mod upstream;
 
 pub(super) use acme::{Acme, AcmeChallenge};
 pub(super) use condition::Condition;
+pub(super) use health::{Health, Method};
 pub(super) use limit::{RateLimit, UpstreamLimits};
 pub(super) use listener::{Listener, ProxyHeader, Underscores};
 pub(super) use observe::{AccessLog, Admin, Telemetry};

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::field::{Field, Percent, Period, Text, section};
+use super::health::Health;
 use super::limit::UpstreamLimits;
 use super::tls::{Pair, TlsVersion};
 
@@ -53,6 +54,9 @@ pub(in crate::config) struct Upstream {
     /// How many requests it has at a time. By default any number.
     #[serde(default)]
     pub(in crate::config) limits: Field<UpstreamLimits>,
+    /// How endpoints are asked whether they are well. By default they are not.
+    #[serde(default)]
+    pub(in crate::config) health: Field<Health>,
     /// How long endpoints may take.
     #[serde(default = "section::<UpstreamTimeouts>")]
     pub(in crate::config) timeouts: Field<UpstreamTimeouts>,
