@@ -24,6 +24,7 @@ mod failures;
 mod fast;
 mod forwarding;
 mod grpc;
+mod health;
 mod hostile;
 #[cfg(feature = "http3")]
 mod http3;
