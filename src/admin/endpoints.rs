@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
+use crate::logic::balance::Cause;
 use crate::logic::balance::check::Verdict;
 use crate::types::EndpointAddress;
 use crate::upstream::{Address, Resolved, Upstream};
@@ -69,7 +70,7 @@ fn behind(upstream: &Upstream, endpoint: &Resolved) -> Behind {
             Address::Unix(path) => format!("unix:{}", path.display()),
         },
         state: health.state().as_str(),
-        cause: health.cause().map(|cause| cause.as_str()),
+        cause: health.cause().map(Cause::as_str),
         check: upstream.verdicts.as_ref().map(|verdicts| {
             let checked = verdicts.of(endpoint);
             Check {

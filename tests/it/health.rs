@@ -3,6 +3,7 @@
 mod answers;
 mod grpc;
 mod peers;
+mod traffic;
 mod waiting;
 
 use serde_json::Value;
@@ -36,13 +37,13 @@ async fn page(proxy: &Proxy, path: &str) -> String {
     reply.body
 }
 
-/// What `/status` says of the health of each endpoint of `one`: its state and why.
+/// What `/status` says of the checks of each endpoint of `one`: their verdict and why.
 async fn states(proxy: &Proxy) -> Vec<(String, String)> {
     let page: Value = serde_json::from_str(&page(proxy, "/status").await).unwrap();
     let endpoints = page["upstreams"][0]["endpoints"].as_array().unwrap();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let of = |health: &Value| (text(&health["state"]), text(&health["reason"]));
-    endpoints.iter().flat_map(|endpoint| endpoint["health"].as_array().unwrap()).map(of).collect()
+    let of = |address: &Value| (text(&address["check"]["verdict"]), text(&address["check"]["reason"]));
+    endpoints.iter().flat_map(|endpoint| endpoint["addresses"].as_array().unwrap()).map(of).collect()
 }
 
 /// Waits until the first endpoint of `one` is in `state`; why.

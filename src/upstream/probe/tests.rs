@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 use std::future::{Future, pending, ready};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::uri::Scheme;
 use http::{HeaderName, HeaderValue, Method};
@@ -12,10 +13,14 @@ use tokio::time::{Instant, timeout};
 
 use super::rhythm::{Ask, Rhythm};
 use super::target::Request;
-use super::{Failure, bounded, http1};
-use crate::config::health::HttpProbe;
+use super::{Failure, bounded, http1, keep_checked};
+use crate::config::health::{Health, HttpProbe, Probe};
+use crate::config::model;
 use crate::logic::balance::check::{Checks, Pace, Thresholds, Verdict};
-use crate::types::Share;
+use crate::logic::balance::{Cause, Ejection, Policy, State};
+use crate::telemetry::Metrics;
+use crate::types::{EndpointAddress, Share, UpstreamName};
+use crate::upstream::{Address, Resolved, Upstream};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -243,4 +248,109 @@ async fn checks_end_when_nobody_wants_to_hear_of_them() {
     let start = Instant::now();
     Rhythm { pace, at_once: true }.keep(Well, told).await;
     assert_eq!((left, start.elapsed()), (0, 2 * SECOND));
+}
+
+/// An upstream of these endpoints whose check is a connection, or an answer that never comes.
+fn upstream(endpoints: &[SocketAddr], probe: Probe, wait: bool, metrics: &Arc<Metrics>) -> Arc<Upstream> {
+    let often = Duration::from_millis(20);
+    let settings = model::Upstream {
+        name: UpstreamName::new("one").unwrap(),
+        endpoints: endpoints
+            .iter()
+            .map(|address| EndpointAddress::parse(&address.to_string()).unwrap())
+            .collect(),
+        protocol: model::Protocol::Http1,
+        proxy_protocol: false,
+        tls: None,
+        balance: Policy::RoundRobin,
+        health: Some(Health {
+            probe,
+            host: None,
+            headers: Vec::new(),
+            port: None,
+            tls: true,
+            pace: Pace { interval: often, unhealthy_interval: often, jitter: Share::NONE },
+            timeout: Duration::from_hours(1),
+            thresholds: Thresholds { healthy: 1, unhealthy: 1 },
+            wait,
+        }),
+        ejection: Ejection::default(),
+        slow_start: None,
+        connect_timeout: SECOND,
+        response_timeout: SECOND,
+        idle_timeout: SECOND,
+        dns_refresh: SECOND,
+    };
+    Arc::new(Upstream::new(Arc::new(settings), metrics, None).unwrap())
+}
+
+fn resolved(address: SocketAddr, of: &Upstream) -> Resolved {
+    Resolved { address: Address::Tcp(address), configured: of.settings.endpoints[0].clone() }
+}
+
+async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < 20 * SECOND, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "the test drives the task itself")]
+async fn endpoints_are_checked_from_their_first_day_to_their_last() {
+    let [first, second] = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let [first, second] = [first, second].map(|listener| {
+        listener.set_nonblocking(true).unwrap();
+        tokio::net::TcpListener::from_std(listener).unwrap()
+    });
+    let places = [&first, &second].map(|listener| listener.local_addr().unwrap());
+    let metrics = Metrics::new();
+    let upstream = upstream(&places[..1], Probe::Tcp, false, &metrics);
+    upstream.settle();
+    let keeper = tokio::spawn(keep_checked(Arc::downgrade(&upstream), metrics));
+    let verdicts = upstream.verdicts.as_ref().unwrap();
+    let [old, new] = places.map(|place| resolved(place, &upstream));
+    until("the first is checked", || verdicts.verdict(&old) == Some(Verdict::Healthy)).await;
+    // Its name leads elsewhere now.
+    upstream.update(vec![new.clone()]);
+    until("the second is checked", || verdicts.verdict(&new) == Some(Verdict::Healthy)).await;
+    assert_eq!(verdicts.verdict(&old), None, "what is gone is forgotten");
+    // All that was asked of it has come to it by now.
+    while timeout(Duration::from_millis(200), first.accept()).await.is_ok() {}
+    until("it is checked again", || verdicts.of(&new).last > verdicts.of(&new).since).await;
+    drop(second);
+    until("that it is gone is seen", || verdicts.verdict(&new) == Some(Verdict::Unhealthy)).await;
+    assert_eq!(upstream.vitals(&new).health().cause(), Some(Cause::Unhealthy));
+    drop(upstream);
+    timeout(20 * SECOND, keeper).await.expect("it ends with its upstream").unwrap();
+}
+
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "the test drives the task itself")]
+async fn endpoint_that_a_name_brings_is_used_before_its_first_check_only_where_nobody_waits() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let places = [&silent, &other].map(|listener| listener.local_addr().unwrap());
+    for wait in [false, true] {
+        let metrics = Metrics::new();
+        let http = probe(Method::GET, None);
+        let upstream = upstream(&places[..1], Probe::Http(http), wait, &metrics);
+        upstream.settle();
+        let [old, new] = places.map(|place| resolved(place, &upstream));
+        let is_used = |endpoint| upstream.vitals(endpoint).health().state() == State::Passing;
+        assert_eq!(is_used(&old), !wait);
+        let keeper = tokio::spawn(keep_checked(Arc::downgrade(&upstream), metrics));
+        upstream.update(vec![old.clone(), new.clone()]);
+        assert_eq!([is_used(&old), is_used(&new)], [!wait; 2]);
+        // A verdict that was reached makes it one of them.
+        let verdicts = upstream.verdicts.as_ref().unwrap();
+        let thresholds = Thresholds { healthy: 2, unhealthy: 2 };
+        verdicts.note(&upstream.settings.name, &new, &Ok(()), thresholds, SystemTime::UNIX_EPOCH);
+        upstream.settle();
+        assert_eq!([is_used(&old), is_used(&new)], [!wait, true]);
+        // One that serves no more asks nobody, though it is held.
+        upstream.retire();
+        timeout(20 * SECOND, keeper).await.expect("it ends where it was told to").unwrap();
+    }
 }

@@ -145,7 +145,7 @@ async fn endpoint_that_lies_is_unhealthy_in_the_time_of_a_check_and_holds_nothin
         }),
     ];
     for (what, protocol, expected, deed) in rows {
-        let endpoint = Scripted::accepting(move |stream| deed(stream)).await;
+        let endpoint = Scripted::accepting(deed).await;
         let health = "{ path: /, body: ready, interval: 400ms, timeout: 400ms, jitter: 0% }";
         let more = format!("protocol: {protocol}");
         let started = Instant::now();
