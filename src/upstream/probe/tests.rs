@@ -275,6 +275,7 @@ fn upstream(endpoints: &[SocketAddr], probe: Probe, wait: bool, metrics: &Arc<Me
             wait,
         }),
         ejection: Ejection::default(),
+        limits: None,
         slow_start: None,
         connect_timeout: SECOND,
         response_timeout: SECOND,

@@ -1,5 +1,7 @@
 //! What answers come to, also those of endpoints that mean no good: each check ends in its time, and the proxy is well.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use http::{Response, StatusCode};
@@ -145,18 +147,34 @@ async fn endpoint_that_lies_is_unhealthy_in_the_time_of_a_check_and_holds_nothin
         }),
     ];
     for (what, protocol, expected, deed) in rows {
-        let endpoint = Scripted::accepting(deed).await;
+        let (open, most) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let (now, ever) = (Arc::clone(&open), Arc::clone(&most));
+        let endpoint = Scripted::accepting(move |stream| {
+            ever.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            let (now, doing) = (Arc::clone(&now), deed(stream));
+            async move {
+                doing.await;
+                now.fetch_sub(1, Ordering::SeqCst);
+            }
+        })
+        .await;
         let health = "{ path: /, body: ready, interval: 400ms, timeout: 400ms, jitter: 0% }";
         let more = format!("protocol: {protocol}");
         let started = Instant::now();
-        let found = verdict(&endpoint.address.to_string(), health, &more).await;
+        let proxy = before(&[endpoint.address.to_string()], health, &more).await;
+        let found = comes_to_be(&proxy, "unhealthy").await;
         assert!(started.elapsed() < Duration::from_secs(5), "{what}: {:?}", started.elapsed());
         if expected.is_empty() {
             assert!(found.starts_with("HTTP/2: "), "{what} {protocol}: {found}");
         } else {
-            // A peer that floods may see its connection reset before all of it was read.
             assert_eq!(found, expected, "{what} {protocol}");
         }
+        until("a third check", || async { (endpoint.count() > 2).then_some(()) }).await;
+        drop(proxy);
+        let all_closed = || async { (open.load(Ordering::SeqCst) == 0).then_some(()) };
+        until("every connection has closed", all_closed).await;
+        // The endpoint may hear of the end of one only behind the beginning of the next.
+        assert!(most.load(Ordering::SeqCst) <= 2, "{what} {protocol}: {most:?} at a time");
     }
 }
 
@@ -200,7 +218,7 @@ async fn checks_are_no_requests_of_clients() {
     until("some checks", || async { (endpoint.count() > 5).then_some(()) }).await;
     assert_eq!(proxy.metric("weir_upstream_requests_total", &[]).await, 0.0);
     assert_eq!(proxy.metric("weir_upstream_connects_total", &[]).await, 0.0);
-    let before = endpoint.connections.load(std::sync::atomic::Ordering::Relaxed);
+    let before = endpoint.connections.load(Ordering::Relaxed);
     assert!(before > 5, "each check has a connection of its own: {before}");
     assert_eq!(Ask::get("/").send(Via::Http1, proxy.address).await.status, 200);
 }
