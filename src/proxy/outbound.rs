@@ -17,7 +17,7 @@ use super::worker::{Downstream, Worker};
 use super::{Failure, grpc};
 use crate::net::{Fill, Source};
 use crate::telemetry::Cause;
-use crate::upstream::local::Lease;
+use crate::upstream::exchange::Lease;
 use crate::upstream::{Inbound, UploadState};
 use crate::wire::grpc::Status;
 

@@ -19,7 +19,7 @@ use super::stay::Stay;
 use super::worker::secret_bits;
 use crate::net::{Fill, Source};
 use crate::telemetry::Cause;
-use crate::upstream::local::Lease;
+use crate::upstream::exchange::Lease;
 use crate::upstream::{Inbound, InboundError, Sink};
 use crate::wire::websocket::{self, Frames};
 

@@ -14,7 +14,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::connect::Spoken;
-use super::local::{Caller, Endpoint, SendError, SendErrorKind};
+use super::exchange::{SendError, SendErrorKind};
+use super::local::{Caller, Endpoint};
 use super::{Inbound, Outgoing, Sink, Upgrade, Upload, UploadState};
 use crate::net::{Coding, Io, Link, Transfer, TransferError, clock};
 use crate::telemetry::{self, ConnectionEvent, UpstreamId};

@@ -20,8 +20,9 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::connect::{ConnectError, Spoken};
+use super::exchange::{SendError, SendErrorKind, within};
 use super::keepalive::Load;
-use super::local::{Caller, Endpoint, SendError, SendErrorKind, within};
+use super::local::{Caller, Endpoint};
 use super::{Inbound, Interim, Outgoing, Sink, Upload, UploadState, keepalive};
 use crate::net::{Fill, Guarded, Io, Source, Watch};
 use crate::telemetry::ConnectionEvent;

@@ -3,29 +3,26 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::future::{Future, poll_fn};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::uri::Scheme;
 use http::{HeaderValue, StatusCode};
 use tokio::time::Instant;
 
-use super::admission::Permit;
 use super::client::{Client, Pools};
 use super::connect::{ConnectError, Spoken, connect, connect_securely};
+use super::exchange::{Exchange, Lease, SendError, SendErrorKind};
 use super::handshake::{Handshake, TlsError};
 use super::reach::Trouble;
 use super::vitals::{Tally, Vitals};
-use super::{Inbound, InboundError, Interim, Outgoing, Resolved, Sink, Upload, Upstream, http1, http2};
+use super::{Interim, Outgoing, Resolved, Upload, Upstream, http1, http2};
 use crate::config::model::Protocol;
 use crate::logic::balance::{Budget, BudgetPolicy, Cause, Event, State, health, pick};
-use crate::net::{Alarm, Fill, Io, Source, clock};
+use crate::net::{Alarm, Io, clock};
 use crate::telemetry::{ConnectionEvent, Worker};
-use crate::wire::ResponseHead;
 use crate::wire::proxy_protocol::{self, Addresses};
 
 /// What the task of a request has beside the request.
@@ -91,82 +88,11 @@ pub struct Endpoint {
     handshake: Option<Handshake>,
     /// What it speaks: settled, or what it chose last; `None` while it was not asked.
     spoken: Cell<Option<Spoken>>,
-    in_flight: Cell<u32>,
+    pub(super) in_flight: Cell<u32>,
     /// Why this worker's last connect failed, if it did.
     trouble: Cell<Option<Trouble>>,
     /// Whether nobody will ask for it again: no connection is kept for a next request.
-    retired: Cell<bool>,
-}
-
-/// A response and the hold on the connection that it came by.
-#[derive(Debug)]
-pub struct Exchange {
-    /// The response's head.
-    pub head: ResponseHead,
-    /// Its body, which streams.
-    pub body: Inbound,
-    /// Give it back when the body has ended well, drop it otherwise.
-    pub lease: Lease,
-    /// Where bytes go, where the exchange is no longer HTTP: the head is that of a 101.
-    pub sink: Option<Sink>,
-}
-
-/// The hold on an endpoint (counted as a request in flight) and on a connection, or a stream of one.
-#[derive(Debug)]
-pub struct Lease {
-    endpoint: Rc<Endpoint>,
-    pools: Rc<Pools>,
-    connection: Option<http1::Connection>,
-    /// The request's body, where it is still on its way.
-    uploading: Option<Box<http1::Uploading>>,
-    stream: Option<http2::Hold>,
-    /// Its place among the requests of the upstream, where they are limited.
-    permit: Option<Permit>,
-}
-
-/// A request that got no response.
-#[derive(Debug, thiserror::Error)]
-#[error("the request got no response")]
-pub struct SendError {
-    /// Why.
-    #[source]
-    pub kind: SendErrorKind,
-    /// The body, untouched, when no byte of the request was sent.
-    pub unsent: Option<Upload>,
-}
-
-/// Why a request got no response.
-#[derive(Debug, thiserror::Error)]
-pub enum SendErrorKind {
-    /// No connection was made.
-    #[error("no connection")]
-    Connect(#[from] ConnectError),
-    /// The endpoint closed a connection that it had kept open, just when the request was sent: nobody knows whether it
-    /// was read.
-    #[error("the endpoint closed its idle connection before it answered")]
-    Stale(#[source] Box<dyn std::error::Error>),
-    /// The connection broke, or the endpoint reset the request.
-    #[error("the connection broke before the response")]
-    Reset(#[source] Box<dyn std::error::Error>),
-    /// The endpoint has refused to look at the request.
-    #[error("the endpoint takes no more requests on the connection")]
-    Refused(#[source] Box<dyn std::error::Error>),
-    /// What came is not HTTP.
-    #[error("the response is not valid HTTP")]
-    Protocol(#[source] Box<dyn std::error::Error>),
-    /// The response did not begin in time.
-    #[error("the response did not begin in time")]
-    Timeout,
-    /// The endpoint's protocol has no words for the host.
-    #[error("the host is none that the endpoint's protocol has")]
-    Host,
-    /// The endpoint's HTTP/2 takes no tunnel.
-    #[error("the endpoint takes no WebSocket over HTTP/2")]
-    NoTunnel,
-    /// The endpoint has chosen the other protocol, on this connection where there is one. Nobody outside sees it: the
-    /// request is sent the other way.
-    #[error("the endpoint chose the other protocol")]
-    Otherwise(Option<Box<Io>>),
+    pub(super) retired: Cell<bool>,
 }
 
 /// How often an endpoint may choose another protocol within one request.
@@ -303,6 +229,10 @@ fn probed<'a>(endpoints: &'a [Rc<Endpoint>], tried: &[Rc<Endpoint>], wish: Wish)
 }
 
 /// The places of the `endpoints` that a request with this `wish` is not sent to.
+///
+/// Those whose health check says that they are not well are used where it says so of all. Of the others, all are used
+/// where more are ejected than may be; but nobody whom another upstream stands in for waits for those that are not
+/// reached.
 fn excluded(
     endpoints: &[Rc<Endpoint>],
     tried: &[Rc<Endpoint>],
@@ -310,21 +240,20 @@ fn excluded(
     settings: &crate::config::model::Upstream,
 ) -> Vec<usize> {
     let is_tried = |endpoint: &Rc<Endpoint>| tried.iter().any(|tried| Rc::ptr_eq(tried, endpoint));
-    let is_out = |endpoint: &&Rc<Endpoint>| endpoint.vitals.health().state() != State::Passing;
-    let out = endpoints.iter().filter(is_out).count();
-    let is_panic =
-        health::are_too_many_out(out, endpoints.len(), &settings.ejection) || out == endpoints.len();
-    let is_excluded = |endpoint: &Rc<Endpoint>| {
-        let cause = endpoint.vitals.health().cause();
+    let causes: Vec<_> = endpoints.iter().map(|endpoint| endpoint.vitals.health().cause()).collect();
+    let is_panic = health::is_panic(causes.iter().copied(), &settings.ejection);
+    let are_all_down = causes.iter().all(|cause| *cause == Some(Cause::Unhealthy));
+    let is_excluded = |(endpoint, cause): (&Rc<Endpoint>, &Option<Cause>)| {
         is_tried(endpoint)
             || match (wish.needs, cause) {
                 (_, None) => false,
                 (Needs::Usable, Some(Cause::Unhealthy | Cause::Unreachable)) => true,
+                (Needs::Somebody, Some(Cause::Unhealthy)) => !are_all_down,
                 (Needs::Usable | Needs::Somebody, Some(_)) => !is_panic,
             }
     };
-    let excluded = endpoints.iter().enumerate().filter(|(_, endpoint)| is_excluded(endpoint));
-    excluded.map(|(index, _)| index).collect()
+    let excluded = endpoints.iter().zip(&causes).map(is_excluded).enumerate();
+    excluded.filter(|(_, is_excluded)| *is_excluded).map(|(index, _)| index).collect()
 }
 
 impl Endpoint {
@@ -380,7 +309,7 @@ impl Endpoint {
 
     /// Its drivers hold it and it holds its idle connections: without this both would live as long as the peer lets
     /// them.
-    fn retire(&self) {
+    pub(super) fn retire(&self) {
         self.retired.set(true);
         self.close_idle(Instant::now(), Duration::ZERO);
     }
@@ -560,101 +489,6 @@ impl Endpoint {
     }
 }
 
-/// How much of a response that nobody wants is read so that its connection can be used again, and for how long.
-const UNWANTED: usize = 64 * 1024;
-const UNWANTED_FOR: Duration = Duration::from_secs(1);
-
-impl Exchange {
-    /// Lets go of a response that nobody wants. Its connection is kept where little of it is left.
-    pub fn discard(self) {
-        let Self { mut body, lease, .. } = self;
-        if body.is_empty() {
-            return lease.give_back();
-        }
-        if lease.connection.is_none() || body.length().is_none_or(|length| length > UNWANTED as u64) {
-            return;
-        }
-        super::drive(async move {
-            let reading = poll_fn(|cx| {
-                while let Fill::Data = ready!(body.poll_fill(cx))? {
-                    let length = body.with_data(<[u8]>::len);
-                    body.consume(length);
-                }
-                Poll::Ready(Ok::<_, InboundError>(()))
-            });
-            if let Ok(Ok(())) = tokio::time::timeout(UNWANTED_FOR, reading).await {
-                lease.give_back();
-            }
-        });
-    }
-}
-
-impl Lease {
-    fn new(endpoint: Rc<Endpoint>, pools: Rc<Pools>) -> Self {
-        endpoint.in_flight.set(endpoint.in_flight.get() + 1);
-        Self { endpoint, pools, connection: None, uploading: None, stream: None, permit: None }
-    }
-
-    /// Keeps `permit` until the exchange is over.
-    pub fn hold(&mut self, permit: Permit) {
-        self.permit = Some(permit);
-    }
-
-    /// Gives the connection back for the next request: both bodies have ended well. Where something of the request's is
-    /// not written yet, the connection is closed: the next request would be read as its rest.
-    pub fn give_back(mut self) {
-        if let Some(connection) = self.connection.take()
-            && self.uploading.is_none()
-            && !self.endpoint.retired.get()
-        {
-            self.pools.http1.put(connection);
-        }
-    }
-
-    /// Sends on what has come of the request's body while the response comes already.
-    pub fn poll_upload(&mut self, cx: &mut Context<'_>) {
-        if let Some(uploading) = &mut self.uploading
-            && let Poll::Ready(is_whole) = uploading.poll(cx)
-        {
-            self.uploading = None;
-            if let Some(connection) = self.connection.as_ref().filter(|_| !is_whole) {
-                connection.cut();
-            }
-        }
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.endpoint.in_flight.set(self.endpoint.in_flight.get().saturating_sub(1));
-        if self.endpoint.retired.get() {
-            // Its stream first, so that the connection is idle.
-            drop(self.stream.take());
-            self.endpoint.retire();
-        }
-    }
-}
-
-/// Waits for `response` no longer than `limit` after the last progress of the request's body.
-pub(super) async fn within<F: Future>(
-    response: F,
-    upload: Option<&super::UploadState>,
-    limit: Duration,
-) -> Result<F::Output, SendErrorKind> {
-    let started = Instant::now();
-    let mut response = std::pin::pin!(response);
-    let mut deadline = started + limit;
-    loop {
-        match tokio::time::timeout_at(deadline, response.as_mut()).await {
-            Ok(output) => return Ok(output),
-            Err(_) => match upload.and_then(super::UploadState::last_progress) {
-                Some(progress) if progress + limit > deadline => deadline = progress + limit,
-                _ => return Err(SendErrorKind::Timeout),
-            },
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use http::{Method, Uri, Version};
@@ -667,7 +501,7 @@ mod tests {
     use crate::logic::balance::Policy;
     use crate::telemetry::Metrics;
     use crate::types::{EndpointAddress, UpstreamName};
-    use crate::upstream::Address;
+    use crate::upstream::{Address, Inbound};
     use crate::wire::{Fields, RequestHead};
 
     const WISH: Wish = Wish { needs: Needs::Somebody, is_spare: false };

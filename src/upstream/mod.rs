@@ -6,7 +6,7 @@
 //! Reading order: [`Upstream`], [`admission`] (how many requests it has at a time), [`resolve`] (names to addresses), [`vitals`] (the health of endpoints, shared by all workers),
 //! [`upkeep`] (what brings them back), [`probe`] (they are asked whether they are well), [`local`] (a worker's view: pick
 //! and pools),
-//! [`client`] (whom a connection is made for, where that is told), [`connect`],
+//! [`exchange`] (a request under way), [`client`] (whom a connection is made for, where that is told), [`connect`],
 //! [`handshake`] and [`tls`] (what it is made with), [`outgoing`] (a request's head as an endpoint is to get it),
 //! [`http1`], [`http2`] (`keepalive`: is it still there), `http3` (bodies of clients that speak it),
 //! [`inbound`] (bodies that stream in), [`interim`] (1xx responses), [`upload`] (the request body on its way; `expect` holds it back, `kept` is for the next attempt),
@@ -16,6 +16,7 @@
 pub mod admission;
 pub mod client;
 pub mod connect;
+pub mod exchange;
 mod expect;
 pub mod handshake;
 pub mod http1;
@@ -53,9 +54,10 @@ use crate::types::EndpointAddress;
 
 pub use admission::{Admission, Overloaded, Permit};
 pub use client::Client;
+pub use exchange::{Exchange, SendError, SendErrorKind};
 pub use inbound::{Inbound, InboundError};
 pub use interim::Interim;
-pub use local::{Caller, Exchange, Local, Needs, SendError, SendErrorKind, Wish};
+pub use local::{Caller, Local, Needs, Wish};
 pub use outgoing::Outgoing;
 pub use tunnel::{Sink, Upgrade};
 pub use upload::{Replay, Upload, UploadFailure, UploadState};
@@ -199,18 +201,11 @@ impl Upstream {
         self.settings.endpoints.iter().map(|address| (address, part(address))).collect()
     }
 
-    /// Whether so many endpoints are out that all are used.
+    /// Whether endpoints are used though they are out, for too many are.
     pub fn is_in_panic(&self) -> bool {
         let endpoints = self.endpoints();
-        let is_out = |endpoint: &&Resolved| {
-            self.ward.find(endpoint).is_some_and(|vitals| vitals.health().state() != health::State::Passing)
-        };
-        !self.ward.is_plain()
-            && health::are_too_many_out(
-                endpoints.iter().filter(is_out).count(),
-                endpoints.len(),
-                &self.settings.ejection,
-            )
+        let cause = |endpoint: &Resolved| self.ward.find(endpoint)?.health().cause();
+        !self.ward.is_plain() && health::is_panic(endpoints.iter().map(cause), &self.settings.ejection)
     }
 
     /// How TLS is made with the endpoint of this configured address, where it is.

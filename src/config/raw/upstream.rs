@@ -130,8 +130,9 @@ pub(in crate::config) struct Ejection {
     /// … but no longer than this.
     #[serde(default = "m_5")]
     pub(in crate::config) max_time: Field<Period>,
-    /// The part of the endpoints that may be out. When it is more, all are used: of many that fail, those that are left
-    /// would only fail as well.
+    /// The part of the endpoints that may be ejected. When it is more, all are used: of many that fail, those that are left
+    /// would only fail as well. Endpoints whose health check fails do not count here, and are used only when it fails for
+    /// all of them.
     #[serde(default = "half")]
     pub(in crate::config) max_ejected: Field<Percent>,
 }

@@ -421,10 +421,23 @@ fn more(count: u8) -> u8 {
     (count + 1).min(MOST_IN_A_ROW)
 }
 
-/// Whether `out` of `all` endpoints are so many that all are used.
-pub fn are_too_many_out(out: usize, all: usize, policy: &Ejection) -> bool {
-    let allowed = u64::from(policy.max_ejected.ppm()).saturating_mul(all as u64);
-    (out as u64).saturating_mul(u64::from(Share::WHOLE)) > allowed
+/// Whether all endpoints are used that are not well by their requests alone: because more of them are ejected than may
+/// be, or all. `causes` says for each endpoint why it is out, if it is; those that a health check has taken out count only
+/// where it has taken out all.
+pub fn is_panic(causes: impl Iterator<Item = Option<Cause>>, policy: &Ejection) -> bool {
+    let (mut out, mut all, mut down) = (0_u64, 0_u64, 0_u64);
+    for cause in causes {
+        match cause {
+            Some(Cause::Unhealthy) => down += 1,
+            cause => {
+                all += 1;
+                out += u64::from(cause.is_some());
+            }
+        }
+    }
+    let allowed = u64::from(policy.max_ejected.ppm()).saturating_mul(all);
+    let is_more = out.saturating_mul(u64::from(Share::WHOLE)) > allowed;
+    is_more || (out > 0 && out == all) || (all == 0 && down > 0)
 }
 
 /// Which of `endpoints` (requests, and those of them that failed, in the same time) succeed too seldom, beside all others

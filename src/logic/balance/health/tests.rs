@@ -133,18 +133,27 @@ fn all_are_used_where_more_are_out_than_may_be() {
     let half = Ejection::default();
     let none = Ejection { max_ejected: Share::NONE, ..half };
     let all = Ejection { max_ejected: Share::ALL, ..half };
-    for (policy, out, of, expected) in [
-        (&half, 0, 0, false),
-        (&half, 1, 1, true),
-        (&half, 1, 2, false),
-        (&half, 2, 3, true),
-        (&half, 5, 10, false),
-        (&half, 6, 10, true),
-        (&none, 0, 5, false),
-        (&none, 1, 5, true),
-        (&all, 5, 5, false),
+    // Ejected, passing, taken out by their check.
+    for (policy, out, passing, down, expected) in [
+        (&half, 0, 0, 0, false),
+        (&half, 1, 0, 0, true),
+        (&half, 1, 1, 0, false),
+        (&half, 2, 1, 0, true),
+        (&half, 5, 5, 0, false),
+        (&half, 6, 4, 0, true),
+        (&half, 0, 1, 9, false),
+        (&half, 0, 0, 9, true),
+        (&half, 1, 1, 9, false),
+        (&half, 1, 0, 9, true),
+        (&none, 0, 5, 0, false),
+        (&none, 1, 4, 0, true),
+        (&all, 4, 1, 0, false),
+        (&all, 5, 0, 0, true),
     ] {
-        assert_eq!(are_too_many_out(out, of, policy), expected, "{out} of {of}");
+        let causes = std::iter::repeat_n(Some(Cause::Outlier), out)
+            .chain(std::iter::repeat_n(None, passing))
+            .chain(std::iter::repeat_n(Some(Cause::Unhealthy), down));
+        assert_eq!(is_panic(causes, policy), expected, "{out} of {passing} beside {down}");
     }
 }
 
