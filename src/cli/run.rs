@@ -22,6 +22,7 @@ use crate::front::activation;
 use crate::front::channel::VARIABLE;
 use crate::front::handover::{Inherited, Place};
 use crate::state::writer::StartError;
+use crate::telemetry::panics;
 
 /// Signals that come closer together than this are one. Short: who means the second one may be quick too.
 const SAME_SIGNAL: Duration = Duration::from_millis(5);
@@ -35,6 +36,7 @@ const USUAL: &str = "info,notify=error,inotify=error,h2=error";
 /// Proxies until it is told to end.
 pub fn run(args: &RunArgs) -> Exit {
     start_log(args.log_format);
+    panics::install();
     raise_file_limit();
     // Before there are threads: it changes the environment.
     let inherited = match inherit() {

@@ -22,7 +22,7 @@ use crate::config::model;
 use crate::net::{Drained, Io};
 use crate::proxy::peer::Peer;
 use crate::proxy::{Downstream, Worker};
-use crate::telemetry::{DownstreamEvent, ListenerId};
+use crate::telemetry::{self, DownstreamEvent, ListenerId};
 use crate::types::BindAddress;
 use crate::upstream::Client;
 use crate::wire::proxy_protocol::Addresses;
@@ -253,7 +253,7 @@ fn serve(
         drained,
         alt_svc,
     };
-    let open = Open::new(&worker, id);
+    let open = Open::new(&worker.metrics, id);
     spawn(async move {
         connection::serve(&worker, io, secure, downstream).await;
         drop(open);
@@ -262,20 +262,20 @@ fn serve(
 
 /// A connection that is counted as open, until it is dropped: a panic that ends it is no leak in the count.
 pub(super) struct Open {
-    worker: Rc<Worker>,
+    metrics: Rc<telemetry::Worker>,
     id: ListenerId,
 }
 
 impl Open {
-    pub(super) fn new(worker: &Rc<Worker>, id: ListenerId) -> Self {
-        worker.metrics.downstream(id, DownstreamEvent::Accepted);
-        Self { worker: Rc::clone(worker), id }
+    pub(super) fn new(metrics: &Rc<telemetry::Worker>, id: ListenerId) -> Self {
+        metrics.downstream(id, DownstreamEvent::Accepted);
+        Self { metrics: Rc::clone(metrics), id }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.worker.metrics.downstream(self.id, DownstreamEvent::Closed);
+        self.metrics.downstream(self.id, DownstreamEvent::Closed);
     }
 }
 
@@ -336,6 +336,52 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
+    use crate::telemetry::{Metrics, panics};
+
+    /// The value of the series that begins so.
+    fn value(metrics: &Metrics, series: &str) -> f64 {
+        let text = String::from_utf8(metrics.encode().unwrap()).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(series));
+        line.unwrap_or_else(|| panic!("{series} in {text}")).trim().parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn panic_of_a_task_ends_it_alone_and_is_counted() {
+        // Other tests run in other threads, and their panics stay theirs.
+        let (ours, former) = (std::thread::current().id(), std::panic::take_hook());
+        std::panic::set_hook(Box::new(move |info| {
+            if std::thread::current().id() == ours { panics::note(info) } else { former(info) }
+        }));
+        let metrics = Metrics::new();
+        let id = metrics.listener("web");
+        let counting = Rc::new(metrics.worker());
+        let tasks = tokio::task::LocalSet::new();
+        let (one, mut its_peer) = tokio::io::duplex(64);
+        let (other, mut other_peer) = tokio::io::duplex(64);
+        let before = value(&metrics, "weir_panics_total");
+        tasks
+            .run_until(async {
+                for (mut io, panics) in [(one, true), (other, false)] {
+                    let open = Open::new(&counting, id);
+                    spawn(async move {
+                        let byte = tokio::io::AsyncReadExt::read_u8(&mut io).await.unwrap();
+                        assert!(!panics, "a bug met at {byte}");
+                        tokio::io::AsyncWriteExt::write_u8(&mut io, byte).await.unwrap();
+                        drop(open);
+                    });
+                }
+                for peer in [&mut its_peer, &mut other_peer] {
+                    tokio::io::AsyncWriteExt::write_u8(peer, 7).await.unwrap();
+                }
+                let closed = tokio::io::AsyncReadExt::read_u8(&mut its_peer).await;
+                assert_eq!(closed.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+                assert_eq!(tokio::io::AsyncReadExt::read_u8(&mut other_peer).await.unwrap(), 7);
+            })
+            .await;
+        assert!((value(&metrics, "weir_panics_total") - before - 1.0).abs() < 0.1);
+        assert!(value(&metrics, "weir_downstream_connections_active{listener=\"web\"}").abs() < 0.1);
+        assert!((value(&metrics, "weir_downstream_connections_total{listener=\"web\"}") - 2.0).abs() < 0.1);
+    }
 
     #[tokio::test]
     async fn connection_that_the_runtime_has_not_heard_of_is_accepted_all_the_same() {

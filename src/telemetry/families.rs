@@ -133,6 +133,8 @@ families! {
     AcmeRenewals = Counter "weir_acme_renewals_total" [result];
     /// Lines that did not reach the access log.
     AccessLogDropped = Counter "weir_access_log_dropped_total" [];
+    /// Tasks of this process that panicked: each ended one connection, and is a bug.
+    Panics = Counter "weir_panics_total" [];
     /// Always 1; the label is the version of the program.
     BuildInfo = Gauge "weir_build_info" [version];
 }

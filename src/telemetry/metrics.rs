@@ -14,10 +14,10 @@ use super::cells::WorkerCells;
 use super::crowd::Crowd;
 use super::histogram::HistogramSnapshot;
 use super::labels::{ArmId, LimitId, ListenerId, Target, TargetId, UpstreamId};
-use super::scrape;
 use super::sums::Sums;
 use super::worker::Worker;
 use crate::logic::balance::Cause;
+use super::{panics, scrape};
 use crate::types::Generation;
 
 /// Why the metrics were not written.
@@ -382,6 +382,7 @@ impl Metrics {
             checks: &lock(&self.checks).clone(),
             expiries: &lock(&self.expiries).clone(),
             renewals: [&self.renewals[0], &self.renewals[1]].map(|number| number.load(Ordering::Relaxed)),
+            panics: panics::count(),
         };
         let mut families = scrape::families(&sums, &names, &control);
         #[cfg(target_os = "linux")]

@@ -5,7 +5,7 @@
 //!
 //! Reading order: [`labels`] (the closed sets of label values), [`families`] (the list of metrics), [`worker`] (the hot
 //! path) over `cells`, `histogram` and `sketch`; [`Crowd`] (what is counted for all workers together); [`metrics`] with `sums` and `scrape` (what a scraper gets);
-//! [`access_log`].
+//! [`access_log`]; [`panics`], which the process has counted and logged.
 
 pub mod access_log;
 mod cells;
@@ -15,6 +15,7 @@ pub mod histogram;
 pub mod labels;
 pub mod metrics;
 pub mod outcome;
+pub mod panics;
 mod scrape;
 mod sketch;
 mod sums;

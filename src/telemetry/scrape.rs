@@ -34,6 +34,7 @@ pub(super) struct Control<'a> {
     pub(super) expiries: &'a [Expiry],
     /// Successes and failures.
     pub(super) renewals: [u64; 2],
+    pub(super) panics: u64,
 }
 
 /// A value of one series.
@@ -135,6 +136,7 @@ pub(super) fn families(sums: &Sums, names: &Names, control: &Control<'_>) -> Vec
     families.push(named(Family::Errors, errors.collect()));
     certificates(control, &mut families);
     families.push(single(Family::AccessLogDropped, control.dropped_lines));
+    families.push(single(Family::Panics, control.panics));
     families.push(named(Family::BuildInfo, Series::from([([env!("CARGO_PKG_VERSION")], 1)])));
     families
 }

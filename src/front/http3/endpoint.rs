@@ -248,7 +248,7 @@ fn begin(
         alt_svc: None,
     };
     let (worker, count) = (Rc::clone(worker), Rc::clone(count));
-    let open = Open::new(&worker, accepting.id);
+    let open = Open::new(&worker.metrics, accepting.id);
     spawn(async move {
         let counted = Counted::new(&count.connections);
         if let Some((connection, downstream)) = shaken(&worker, &count, incoming, config, downstream).await {
