@@ -123,7 +123,12 @@ impl Proxy {
         let listener = Arc::clone(&snapshot.config.listeners[0]);
         let id = metrics.listener(listener.name.as_str());
         let peer = Peer::new(Ipv4Addr::LOCALHOST.into());
-        let worker = Worker::new(Arc::new(Current::new(snapshot)), Arc::default(), Rc::new(metrics.worker()));
+        let worker = Worker::new(
+            Arc::new(Current::new(snapshot)),
+            Arc::default(),
+            Arc::new(weir::proxy::Admission::new(None)),
+            Rc::new(metrics.worker()),
+        );
         let serving = worker.serving();
         for upstream in &serving.upstreams {
             worker.metrics.connection(upstream.shared().id, ConnectionEvent::Connected);

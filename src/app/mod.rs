@@ -29,6 +29,7 @@ use crate::admin::{Ask, Pages};
 use crate::config::watch::{Options as WatchOptions, Watcher};
 use crate::front::Tickets;
 use crate::front::handover::Inherited;
+use crate::proxy::Admission;
 use crate::state::writer::{Read, StartError};
 use crate::state::{Change, Current, ReloadStatus, Status, Writer};
 use crate::telemetry::Metrics;
@@ -95,11 +96,19 @@ impl App {
             let (bound, metrics, ready) = (Arc::clone(&bound), Arc::clone(&metrics), Arc::clone(&ready));
             let (started, file) = (&mut threads, path.display().to_string());
             let parts = Arc::clone(&metrics);
+            let admission = Arc::new(Admission::new(open_files()));
             Writer::start(path, metrics, move |current, status, config| {
                 for number in 0..config.workers {
                     let (sender, commands) = mpsc::unbounded_channel();
                     let (current, shelf) = (Arc::clone(current), Arc::clone(&shelf));
-                    started.push(worker::start(number, current, shelf, Arc::clone(&parts), commands)?);
+                    started.push(worker::start(
+                        number,
+                        current,
+                        shelf,
+                        Arc::clone(&admission),
+                        Arc::clone(&parts),
+                        commands,
+                    )?);
                     lock(&bound).workers.push(sender);
                 }
                 let (current, status) = (Arc::clone(current), Arc::clone(status));
@@ -301,6 +310,12 @@ async fn follow(
         let Ok(status) = told.await else { return };
         service.ready(&status);
     }
+}
+
+/// How many files this process may have open; `None` is as many as it likes.
+fn open_files() -> Option<usize> {
+    use rustix::process::{Resource, getrlimit};
+    getrlimit(Resource::Nofile).current.and_then(|limit| usize::try_from(limit).ok())
 }
 
 #[expect(clippy::disallowed_methods, reason = "files have times of the wall clock")]

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use crate::acme::Shelf;
 use crate::front::{Acceptor, Command};
 use crate::net::clock;
-use crate::proxy::Worker;
+use crate::proxy::{Admission, Worker};
 use crate::state::Current;
 use crate::telemetry::Metrics;
 
@@ -22,6 +22,7 @@ pub(super) fn start(
     number: usize,
     current: Arc<Current>,
     shelf: Arc<Shelf>,
+    admission: Arc<Admission>,
     metrics: Arc<Metrics>,
     commands: mpsc::UnboundedReceiver<Command>,
 ) -> Result<JoinHandle<()>, String> {
@@ -45,7 +46,7 @@ pub(super) fn start(
             };
             let _ = made.send(Ok(()));
             runtime.block_on(async {
-                let worker = Rc::new(Worker::new(current, shelf, Rc::new(metrics.worker())));
+                let worker = Rc::new(Worker::new(current, shelf, admission, Rc::new(metrics.worker())));
                 Acceptor::new(worker).run(commands).await;
             });
         })

@@ -31,6 +31,8 @@ pub struct Changes {
     pub shutdown_timeout: bool,
     /// `state_dir`.
     pub state_dir: bool,
+    /// `limits`.
+    pub limits: bool,
     /// `telemetry`.
     pub telemetry: bool,
     /// `admin`.
@@ -84,6 +86,7 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
         workers,
         shutdown_timeout,
         state_dir,
+        limits,
         listeners,
         telemetry,
         admin,
@@ -125,6 +128,7 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
         workers: *workers != new.workers,
         shutdown_timeout: *shutdown_timeout != new.shutdown_timeout,
         state_dir: *state_dir != new.state_dir,
+        limits: *limits != new.limits,
         telemetry: *telemetry != new.telemetry,
         admin: *admin != new.admin,
         access_log: *access_log != new.access_log,
@@ -158,6 +162,7 @@ impl fmt::Display for Changes {
             ("workers", self.workers),
             ("shutdown_timeout", self.shutdown_timeout),
             ("state_dir", self.state_dir),
+            ("limits", self.limits),
             ("telemetry", self.telemetry),
             ("admin", self.admin),
             ("access_log", self.access_log),

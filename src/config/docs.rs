@@ -12,8 +12,11 @@ use super::{Code, schema::schema};
 /// The mappings in reading order: how the documentation calls them, and how the schema does.
 const SECTIONS: &[(&str, &str)] = &[
     ("The file", ""),
+    ("`limits`", "Limits"),
     ("`listeners[]`", "Listener"),
     ("`listeners[].timeouts`", "ListenerTimeouts"),
+    ("`listeners[].limits`", "ListenerLimits"),
+    ("`listeners[].min_rate`", "MinRate"),
     ("`listeners[].tls`", "ListenerTls"),
     ("`listeners[].tls.certificates[]`", "Certificate"),
     ("`listeners[].tls.acme`", "Acme"),

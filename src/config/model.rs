@@ -29,6 +29,8 @@ pub struct Config {
     pub shutdown_timeout: Duration,
     /// The folder of what the proxy keeps for itself; always there where a listener has `acme`.
     pub state_dir: Option<PathBuf>,
+    /// What all clients together may have at once.
+    pub limits: Limits,
     /// Where requests come in; at least one.
     pub listeners: Vec<Arc<Listener>>,
     /// Where scrapers and probes ask.
@@ -64,8 +66,14 @@ pub struct Listener {
     pub idle_timeout: Duration,
     /// How long a request body may stand still.
     pub body_timeout: Duration,
+    /// How long a whole request body may take; `None` is unlimited.
+    pub request_timeout: Option<Duration>,
     /// How long a tunnel may stand still.
     pub tunnel_timeout: Duration,
+    /// What its clients may have at once.
+    pub limits: ListenerLimits,
+    /// How fast they have to be.
+    pub min_rate: MinRate,
     /// The largest request head.
     pub max_header: ByteSize,
     /// Whether HTTP/3 is served on the same port; there is TLS then, and the address is no Unix socket.
@@ -74,6 +82,35 @@ pub struct Listener {
     pub strict_host: bool,
     /// What becomes of request headers whose names have `_`.
     pub underscores: Underscores,
+}
+
+/// What all clients together may have at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// Connections; `None`: what the open files allow.
+    pub connections: Option<usize>,
+    /// Requests in flight; `None` is unlimited.
+    pub requests: Option<usize>,
+}
+
+/// What the clients of a listener may have at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ListenerLimits {
+    /// Connections; `None` is unlimited.
+    pub connections: Option<usize>,
+    /// Connections of one client; `None` is unlimited.
+    pub per_client: Option<usize>,
+}
+
+/// How fast clients have to be while only they are waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MinRate {
+    /// Bytes of a request body in a second; 0 is no limit.
+    pub request: u64,
+    /// Bytes of a response in a second; 0 is no limit.
+    pub response: u64,
+    /// How long a client may take less.
+    pub grace: Duration,
 }
 
 /// What becomes of request headers whose names have `_`.

@@ -17,18 +17,17 @@ use tracing::warn;
 use super::bind::BACKLOG;
 #[cfg(feature = "http3")]
 use super::http3;
-use super::{Secure, Socket, connection};
+use super::shortage::Shortage;
+use super::{Secure, Socket, admit, connection};
 use crate::config::model;
 use crate::net::{Drained, Io};
+use crate::proxy::admission::Door;
 use crate::proxy::peer::Peer;
 use crate::proxy::{Downstream, Worker};
 use crate::telemetry::{self, DownstreamEvent, ListenerId};
 use crate::types::BindAddress;
 use crate::upstream::Client;
 use crate::wire::proxy_protocol::Addresses;
-
-/// How long an accept loop rests after an error that will not go away at once (out of files, say).
-const REST: Duration = Duration::from_millis(50);
 
 /// How often idle upstream connections are looked over: what an endpoint has closed is let go of then.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -97,6 +96,7 @@ pub struct Acceptor {
 pub(super) struct Accepting {
     pub(super) address: BindAddress,
     pub(super) id: ListenerId,
+    pub(super) door: Arc<Door>,
     pub(super) settings: RefCell<Arc<model::Listener>>,
     pub(super) secure: RefCell<Option<Arc<Secure>>>,
 }
@@ -140,7 +140,8 @@ impl Acceptor {
         match command {
             Command::Listen { listener, secure, address, id, sockets, drained } => {
                 let (settings, secure) = (RefCell::new(listener), RefCell::new(secure));
-                let accepting = Rc::new(Accepting { address, id, settings, secure });
+                let door = self.worker.admission.door(id);
+                let accepting = Rc::new(Accepting { address, id, door, settings, secure });
                 self.listeners.borrow_mut().retain(|known| known.address != accepting.address);
                 self.listeners.borrow_mut().push(Rc::clone(&accepting));
                 for socket in sockets {
@@ -166,7 +167,8 @@ impl Acceptor {
             #[cfg(feature = "http3")]
             Command::Quic { listener, secure, address, id, socket, drained } => {
                 let (settings, secure) = (RefCell::new(listener), RefCell::new(secure));
-                let accepting = Rc::new(Accepting { address, id, settings, secure });
+                let door = self.worker.admission.door(id);
+                let accepting = Rc::new(Accepting { address, id, door, settings, secure });
                 self.quic.borrow_mut().retain(|known| known.address != accepting.address);
                 self.quic.borrow_mut().push(Rc::clone(&accepting));
                 spawn(http3::accept(Rc::clone(&self.worker), accepting, socket, drained));
@@ -198,6 +200,7 @@ impl Accepting {
 async fn accept(worker: Rc<Worker>, accepting: Rc<Accepting>, listening: Listening, drained: Drained) {
     let mut wanted = drained.clone();
     let mut end = std::pin::pin!(wanted.wanted());
+    let mut shortage = Shortage::none();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -205,12 +208,16 @@ async fn accept(worker: Rc<Worker>, accepting: Rc<Accepting>, listening: Listeni
             () = end.as_mut() => break,
         };
         match accepted {
-            Ok((io, addresses)) => serve(&worker, &accepting, io, addresses, &drained),
-            Err(error) if is_of_one_connection(&error) => {}
-            Err(error) => {
-                warn!(listener = %accepting.settings.borrow().name, %error, "accepting rests");
-                tokio::time::sleep(REST).await;
+            Ok((io, addresses)) => {
+                shortage.is_over();
+                serve(&worker, &accepting, io, addresses, &drained);
             }
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => tokio::select! {
+                biased;
+                () = end.as_mut() => break,
+                () = shortage.rest(&worker, &accepting, &error) => {}
+            },
         }
     }
     if let Some(window) = drained.window() {
@@ -253,10 +260,26 @@ fn serve(
         drained,
         alt_svc,
     };
+    let door = Arc::clone(&accepting.door);
+    let admitted = admit::connection(&worker, &door, &downstream);
+    // Behind a PROXY header the client is known later.
+    let is_known = !downstream.listener.proxy_protocol;
+    let of_client = if admitted.is_some() && is_known {
+        admit::client(&worker, &door, &downstream)
+    } else {
+        admitted.is_some().then_some(None)
+    };
+    let (Some(admitted), Some(of_client)) = (admitted, of_client) else {
+        if secure.is_none() {
+            admit::refuse(io.socket());
+        }
+        return;
+    };
     let open = Open::new(&worker.metrics, id);
     spawn(async move {
-        connection::serve(&worker, io, secure, downstream).await;
-        drop(open);
+        connection::serve(&worker, io, secure, downstream, &door).await;
+        drop((open, admitted, of_client));
+        worker.freed.notify_waiters();
     });
 }
 

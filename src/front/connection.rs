@@ -15,9 +15,10 @@ use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 use super::tls::{H2, handshake};
-use super::{Secure, http1, http2, proxy_header};
+use super::{Secure, admit, http1, http2, proxy_header};
 use crate::acme;
 use crate::net::{Buffer, Io, Link};
+use crate::proxy::admission::Door;
 use crate::proxy::handle::seconds_now;
 use crate::proxy::{Downstream, Identity, Worker};
 use crate::telemetry::Refused;
@@ -43,6 +44,7 @@ pub(super) async fn serve(
     io: Io,
     secure: Option<Arc<Secure>>,
     mut downstream: Downstream,
+    door: &Arc<Door>,
 ) {
     let accepted = Instant::now();
     // Before all else, even TLS: what comes behind the header is the client's.
@@ -51,6 +53,15 @@ pub(super) async fn serve(
     {
         return;
     }
+    let _of_client = if downstream.listener.proxy_protocol {
+        match admit::client(worker, door, &downstream) {
+            Some(of_client) => of_client,
+            None if secure.is_none() => return admit::refuse(io.socket()),
+            None => return,
+        }
+    } else {
+        None
+    };
     let io = match secure {
         None => io,
         // Rare beside requests, and large.

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::complete::complete;
 use super::connection::{Ended, PREFACE};
 use super::tls::HTTP1;
-use crate::net::{Alarm, Coding, Fill, Link, Transfer, TransferError, clock};
+use crate::net::{Alarm, Coding, Fill, Link, Transfer, TransferError, Waiting, clock};
 use crate::proxy::{
     Downstream, Failure, Outbound, Request, Response, Staying, Tunnel, Worker, handle, respond,
 };
@@ -88,6 +88,7 @@ pub(super) async fn serve(
     // The first head's time began when the connection did.
     let mut deadline = accepted + downstream.listener.header_timeout;
     let mut is_first = true;
+    let mut waiting = Waiting::default();
     loop {
         let has_come = link.ahead() > 0
             || poll_fn(|cx| {
@@ -100,12 +101,17 @@ pub(super) async fn serve(
                     deadline = deadline.min(clock::now() + GRACE);
                 }
                 is_told = true;
+                // A client that has had an answer may be told to go: it looks for that, as at any time.
+                if !is_first && waiting.poll(cx, &worker.idlers, clock::now).is_ready() {
+                    return Poll::Ready(false);
+                }
                 client.caller.alarm.borrow_mut().poll_until(cx, deadline).map(|()| false)
             })
             .await;
         if !has_come {
             return Ended::Over;
         }
+        waiting.is_over();
         let now = clock::now();
         let begun = if is_first { accepted } else { now };
         // Whatever a request needs is in a box of its own, so that a connection that waits does without.

@@ -14,6 +14,7 @@ pub mod clock;
 pub mod drain;
 pub mod flood;
 pub mod guard;
+pub mod idlers;
 pub mod io;
 pub mod link;
 #[cfg(feature = "http3")]
@@ -29,6 +30,7 @@ pub use body::{Fill, Source};
 pub use buffer::Buffer;
 pub use drain::{Drain, Drained};
 pub use guard::{Guarded, Watch};
+pub use idlers::{Idlers, Waiting};
 pub use io::Io;
 pub use link::{Link, LinkError};
 pub use socket::Socket;

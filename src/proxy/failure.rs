@@ -79,13 +79,17 @@ pub enum Failure {
     UpgradeUnsupported,
     /// The time that a gRPC client gave is over.
     GrpcDeadline,
+    /// There are as many requests in flight as there may be.
+    Overloaded,
+    /// The system has no file, port or memory for what the request needs.
+    NoResources,
     /// A bug of ours.
     Internal,
 }
 
 impl Failure {
     /// Every failure.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 3635] = [
         Self::MalformedHead,
         Self::HeadTooLarge,
         Self::TargetTooLong,
@@ -121,6 +125,8 @@ impl Failure {
         Self::TunnelIdle,
         Self::UpgradeUnsupported,
         Self::GrpcDeadline,
+        Self::Overloaded,
+        Self::NoResources,
         Self::Internal,
     ];
 
@@ -190,6 +196,8 @@ impl Failure {
                 (501, "upgrade_unsupported", Client, "this protocol is not passed on over HTTP/2")
             }
             Self::GrpcDeadline => (504, "grpc_deadline", Upstream, "the time that the client gave is over"),
+            Self::Overloaded => (503, "overloaded", Us, "there are too many requests"),
+            Self::NoResources => (503, "no_resources", Us, "the proxy has no room for the request"),
             Self::Internal => (500, "internal", Us, "an error of the proxy itself"),
         }
     }

@@ -56,7 +56,9 @@ pub fn status(failure: Failure) -> Status {
         | Failure::UpstreamOverloaded
         | Failure::UpstreamReset
         | Failure::UpstreamTls
-        | Failure::Drained => Status::Unavailable,
+        | Failure::Drained
+        | Failure::Overloaded
+        | Failure::NoResources => Status::Unavailable,
         Failure::UpstreamProtocol | Failure::Internal => Status::Internal,
     }
 }

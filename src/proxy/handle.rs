@@ -159,7 +159,10 @@ impl<'a> Phases<'a> {
             };
             record.note(noted);
         }
-        // From here on a request may be refused, and is logged.
+        // From here on a request may be refused, and is logged. First of all one that is too many.
+        if let Some(most) = snapshot.config.limits.requests {
+            record.permit = Some(self.worker.admission.request(most).ok_or(Failure::Overloaded)?);
+        }
         let head = &mut record.head;
         is_named_well?;
         if is_about_server(head, &authority)? {

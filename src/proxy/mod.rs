@@ -10,6 +10,7 @@
 //! what lives on may do so). How bytes come in and go out is `front`'s and
 //! `upstream`'s.
 
+pub mod admission;
 pub mod attempt;
 pub mod authority;
 mod challenge;
@@ -32,6 +33,7 @@ pub mod underscores;
 pub mod view;
 pub mod worker;
 
+pub use admission::Admission;
 pub use failure::Failure;
 pub use handle::handle;
 pub use identity::Identity;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::{Method, StatusCode, Version};
 use tokio::time::Instant;
 
+use super::admission::Permit;
 use super::worker::Serving;
 use super::{Failure, grpc};
 use crate::logic::split::{Assignment, Reason};
@@ -59,6 +60,8 @@ pub struct Record {
     pub request_bytes: u64,
     /// Bytes of the response body sent on.
     pub response_bytes: u64,
+    /// Its place among the requests in flight, where they are counted.
+    pub permit: Option<Permit>,
     /// Whether an upstream holds this request in its count of active ones.
     active: Option<TargetId>,
     noted: Option<Box<Noted>>,
@@ -101,6 +104,7 @@ impl Record {
             upload: None,
             request_bytes: 0,
             response_bytes: 0,
+            permit: None,
             active: None,
             noted: None,
             closed: false,

@@ -5,13 +5,16 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::admission::Admission;
 use super::identity::Identity;
 use super::peer::Peer;
 use super::stay::Stays;
 use crate::acme::Shelf;
 use crate::config::model;
+use crate::net::Idlers;
 use crate::net::drain::Drained;
 use crate::state::{Current, Snapshot};
 use crate::telemetry;
@@ -29,6 +32,12 @@ pub struct Worker {
     random: RefCell<fastrand::Rng>,
     /// Those who live on.
     pub stays: Rc<Stays>,
+    /// Who is let in; shared by all workers.
+    pub admission: Arc<Admission>,
+    /// The connections of clients that wait for a next request.
+    pub idlers: Rc<Idlers>,
+    /// Told when a client's connection has gone, and with it a file.
+    pub freed: Notify,
 }
 
 /// A snapshot and this worker's connections for it.
@@ -65,8 +74,14 @@ pub struct Downstream {
 }
 
 impl Worker {
-    /// A worker that serves what `current` holds, and certificates got by ACME that stand on `shelf`.
-    pub fn new(current: Arc<Current>, shelf: Arc<Shelf>, metrics: Rc<telemetry::Worker>) -> Self {
+    /// A worker that serves what `current` holds, and certificates got by ACME that stand on `shelf`; `admission` says to
+    /// whom.
+    pub fn new(
+        current: Arc<Current>,
+        shelf: Arc<Shelf>,
+        admission: Arc<Admission>,
+        metrics: Rc<telemetry::Worker>,
+    ) -> Self {
         let snapshot = current.load();
         let upstreams = snapshot
             .upstreams
@@ -75,7 +90,17 @@ impl Worker {
             .collect();
         let view = RefCell::new(Rc::new(Serving { snapshot, upstreams }));
         let random = RefCell::new(fastrand::Rng::new());
-        Self { current, shelf, metrics, view, random, stays: Rc::default() }
+        Self {
+            current,
+            shelf,
+            metrics,
+            view,
+            random,
+            stays: Rc::default(),
+            admission,
+            idlers: Rc::default(),
+            freed: Notify::new(),
+        }
     }
 
     /// Where what serves stands.
@@ -124,6 +149,14 @@ impl Worker {
         let now = Instant::now();
         for upstream in &self.serving().upstreams {
             upstream.close_idle(now);
+        }
+    }
+
+    /// Closes all connections to upstreams that are idle: their files are needed.
+    pub fn close_all_idle(&self) {
+        let now = Instant::now();
+        for upstream in &self.serving().upstreams {
+            upstream.close_idle(now.checked_add(upstream.shared().settings.idle_timeout).unwrap_or(now));
         }
     }
 

@@ -167,6 +167,7 @@ pub(super) struct ListenerCells {
     pub(super) accepted: Count,
     pub(super) active: Count,
     pub(super) malformed: Count,
+    pub(super) accept_failures: Count,
     pub(super) refused: [Count; Refused::ALL.len()],
 }
 

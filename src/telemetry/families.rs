@@ -125,6 +125,8 @@ families! {
     DownstreamActive = Gauge "weir_downstream_connections_active" [listener];
     /// Request heads that could not be parsed.
     DownstreamMalformed = Counter "weir_downstream_malformed_total" [listener];
+    /// Failures to accept a connection from a client: the system had no file or no memory for it.
+    DownstreamAcceptFailures = Counter "weir_downstream_accept_failures_total" [listener];
     /// Connections from clients that were closed for what they are or did, by cause.
     DownstreamRefused = Counter "weir_downstream_refused_total" [listener cause];
     /// When the certificate of a listener ends, in seconds since the Unix epoch, by the first of its names.

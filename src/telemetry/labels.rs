@@ -115,6 +115,10 @@ labels! {
         Untrusted = "untrusted",
         /// It sent more frames without a use than anybody needs.
         Flood = "flood",
+        /// There were as many connections as there may be, in all or of its listener.
+        Limit = "limit",
+        /// There were as many connections of its client as there may be.
+        ClientLimit = "client_limit",
     }
 
     /// Whether an upstream did well; the label `outcome`.

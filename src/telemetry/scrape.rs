@@ -296,12 +296,14 @@ fn listeners(sums: &Sums, names: &Names, families: &mut Vec<MetricFamily>) {
     let mut accepted = Series::<1>::new();
     let mut active = Series::<1>::new();
     let mut malformed = Series::<1>::new();
+    let mut accept_failures = Series::<1>::new();
     let mut refused = Series::<2>::new();
     for (index, name) in names.listeners.iter().enumerate() {
         let sums = sums.listeners.get(index);
         accepted.insert([name], sums.map_or(0, |sums| sums.accepted));
         active.insert([name], sums.map_or(0, |sums| sums.active));
         malformed.insert([name], sums.map_or(0, |sums| sums.malformed));
+        accept_failures.insert([name], sums.map_or(0, |sums| sums.accept_failures));
         for cause in Refused::ALL {
             let number = sums.and_then(|sums| sums.refused.get(cause as usize)).copied();
             refused.insert([name, cause.as_str()], number.unwrap_or(0));
@@ -310,6 +312,7 @@ fn listeners(sums: &Sums, names: &Names, families: &mut Vec<MetricFamily>) {
     families.push(named(Family::DownstreamConnections, accepted));
     families.push(named(Family::DownstreamActive, active));
     families.push(named(Family::DownstreamMalformed, malformed));
+    families.push(named(Family::DownstreamAcceptFailures, accept_failures));
     families.push(named(Family::DownstreamRefused, refused));
 }
 

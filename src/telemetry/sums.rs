@@ -47,6 +47,7 @@ pub(super) struct ListenerSums {
     pub(super) accepted: u64,
     pub(super) active: u64,
     pub(super) malformed: u64,
+    pub(super) accept_failures: u64,
     pub(super) refused: [u64; Refused::ALL.len()],
 }
 
@@ -137,6 +138,7 @@ impl Sums {
                 add(&mut sums.accepted, &cells.accepted);
                 add(&mut sums.active, &cells.active);
                 add(&mut sums.malformed, &cells.malformed);
+                add(&mut sums.accept_failures, &cells.accept_failures);
                 add_each(&mut sums.refused, &cells.refused);
             });
         }

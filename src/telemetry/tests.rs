@@ -115,6 +115,7 @@ fn count_everything(metrics: &Arc<Metrics>) -> Worker {
     let web = metrics.listener("web");
     worker.downstream(web, DownstreamEvent::Accepted);
     worker.malformed(web);
+    worker.accept_failed(web);
     worker.refused(web, Refused::Flood);
     let limit = metrics.limit("shop");
     worker.rate_limited(limit);
@@ -222,7 +223,9 @@ fn event_then_its_series_has_the_number() {
         ("weir_downstream_connections_total", &[("listener", "web")], 1.0),
         ("weir_downstream_connections_active", &[("listener", "web")], 1.0),
         ("weir_downstream_malformed_total", &[("listener", "web")], 1.0),
+        ("weir_downstream_accept_failures_total", &[("listener", "web")], 1.0),
         ("weir_downstream_refused_total", &[("listener", "web"), ("cause", "flood")], 1.0),
+        ("weir_downstream_refused_total", &[("listener", "web"), ("cause", "limit")], 0.0),
         ("weir_access_log_dropped_total", &[], 2.0),
         ("weir_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0),
     ];

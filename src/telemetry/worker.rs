@@ -233,6 +233,11 @@ impl Worker {
         });
     }
 
+    /// Counts that a client's connection could not be accepted.
+    pub fn accept_failed(&self, listener: ListenerId) {
+        self.with_listener(listener, |cells| cells.accept_failures.add(1));
+    }
+
     /// Counts a request head that could not be parsed.
     pub fn malformed(&self, listener: ListenerId) {
         self.with_listener(listener, |cells| cells.malformed.add(1));

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
 
@@ -22,6 +23,12 @@ pub enum ConnectError {
     /// It was made, but TLS was not.
     #[error("the TLS handshake failed")]
     Tls(#[from] TlsError),
+}
+
+/// Whether `error` of a connect says what we lack, and nothing of the endpoint: files, memory, or ports to connect from.
+pub fn is_ours(error: &io::Error) -> bool {
+    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS, Errno::ADDRNOTAVAIL];
+    Errno::from_io_error(error).is_some_and(|errno| shortages.contains(&errno))
 }
 
 /// A version of HTTP that an endpoint speaks.
@@ -78,4 +85,28 @@ async fn socket(address: &Address, greeting: Option<&[u8]>) -> io::Result<Socket
         socket.write_all(greeting).await?;
     }
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_we_lack_is_told_from_what_the_endpoint_refuses() {
+        let rows = [
+            (Errno::MFILE, true),
+            (Errno::NFILE, true),
+            (Errno::NOMEM, true),
+            (Errno::NOBUFS, true),
+            (Errno::ADDRNOTAVAIL, true),
+            (Errno::CONNREFUSED, false),
+            (Errno::CONNRESET, false),
+            (Errno::HOSTUNREACH, false),
+            (Errno::TIMEDOUT, false),
+        ];
+        for (errno, expected) in rows {
+            assert_eq!(is_ours(&errno.into()), expected, "{errno}");
+        }
+        assert!(!is_ours(&io::ErrorKind::ConnectionRefused.into()));
+    }
 }

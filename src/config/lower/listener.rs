@@ -5,7 +5,7 @@ use super::super::field::Field;
 use super::super::model::{Admin, Listener, Telemetry, Underscores};
 use super::super::raw::{self, Root};
 use super::super::span::Span;
-use super::{Lower, begin, shown};
+use super::{Lower, begin, limits, shown};
 use crate::types::{BindAddress, ByteSize, ListenerName};
 
 const LEAST_HEADER: ByteSize = ByteSize(4 << 10);
@@ -33,8 +33,12 @@ fn listener(cx: &mut Lower<'_, '_>, field: &Field<raw::Listener>) -> Option<List
     let trust = cx.networks(&raw.trust).map(|networks| (!raw.trust.is_absent()).then_some(networks));
     let timeouts = raw.timeouts.get().map(|timeouts| {
         let header = cx.positive(&timeouts.header);
-        (header, cx.positive(&timeouts.idle), cx.positive(&timeouts.body), cx.positive(&timeouts.tunnel))
+        let request = limits::unless_absent(&timeouts.request, |field| cx.positive(field));
+        let (idle, body) = (cx.positive(&timeouts.idle), cx.positive(&timeouts.body));
+        (header, idle, body, request, cx.positive(&timeouts.tunnel))
     });
+    let limits = limits::of_listener(cx, &raw.limits);
+    let min_rate = limits::min_rate(cx, &raw.min_rate);
     let max_header = cx.size(&raw.max_header).filter(|size| {
         let fits = (LEAST_HEADER..=MOST_HEADER).contains(size);
         if !fits {
@@ -50,7 +54,7 @@ fn listener(cx: &mut Lower<'_, '_>, field: &Field<raw::Listener>) -> Option<List
     if http3 == Some(true) {
         may_serve_http3(cx, raw, bind.as_ref());
     }
-    let (header, idle, body, tunnel) = timeouts?;
+    let (header, idle, body, request, tunnel) = timeouts?;
     Some(Listener {
         name: name?,
         bind: bind?,
@@ -60,7 +64,10 @@ fn listener(cx: &mut Lower<'_, '_>, field: &Field<raw::Listener>) -> Option<List
         header_timeout: header?,
         idle_timeout: idle?,
         body_timeout: body?,
+        request_timeout: request?,
         tunnel_timeout: tunnel?,
+        limits: limits?,
+        min_rate: min_rate?,
         max_header: max_header?,
         http3: http3?,
         strict_host: *raw.strict_host.get()?,

@@ -1,7 +1,7 @@
 //! Raw to valid: what the values mean, alone and together. Every error is reported, none hides another.
 //!
 //! Reading order: [`Lower`] (what all share), [`value`] (one value at a time), [`header`], [`condition`], [`tls`]
-//! (certificates and keys), then the sections: [`listener`], [`listener_tls`] and [`acme`], [`admin`], [`upstream`] and
+//! (certificates and keys), then the sections: [`limits`], [`listener`], [`listener_tls`] and [`acme`], [`admin`], [`upstream`] and
 //! [`upstream_tls`], [`split`], [`route`] with [`retry`] and [`limit`]; last [`advice`], what is allowed but odd.
 //! A function that returns `None` has reported why.
 
@@ -12,6 +12,7 @@ mod condition;
 mod header;
 mod health;
 mod limit;
+mod limits;
 mod listener;
 mod listener_tls;
 mod retry;
@@ -45,6 +46,7 @@ pub(super) fn lower(report: &mut Report<'_>, files: &mut Files, root: &Root) -> 
         cx.range(&root.workers, "`workers`", 1, 1024).and_then(|workers| usize::try_from(workers).ok());
     let shutdown_timeout = cx.period(&root.shutdown_timeout);
     let state_dir = acme::state_dir(&mut cx, root);
+    let limits = limits::limits(&mut cx, &root.limits);
     let listeners = listener::listeners(&mut cx, root);
     acme::needs(&mut cx, root, &listeners);
     let telemetry = admin::telemetry(&mut cx, &root.telemetry);
@@ -61,6 +63,7 @@ pub(super) fn lower(report: &mut Report<'_>, files: &mut Files, root: &Root) -> 
         workers: workers?,
         shutdown_timeout: shutdown_timeout?,
         state_dir,
+        limits: limits?,
         listeners: listeners.into_iter().flatten().map(Arc::new).collect(),
         telemetry,
         admin,

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::field::{Field, Name, Period, Size, Text, section};
+use super::limits::{ListenerLimits, MinRate};
 use super::tls::ListenerTls;
 
 presets! {
@@ -40,6 +41,12 @@ pub(in crate::config) struct Listener {
     /// How long clients may take.
     #[serde(default = "section::<ListenerTimeouts>")]
     pub(in crate::config) timeouts: Field<ListenerTimeouts>,
+    /// What its clients may have at once.
+    #[serde(default = "section::<ListenerLimits>")]
+    pub(in crate::config) limits: Field<ListenerLimits>,
+    /// How fast clients have to be.
+    #[serde(default = "section::<MinRate>")]
+    pub(in crate::config) min_rate: Field<MinRate>,
     /// The largest request head, from 4KiB to 1MiB.
     #[serde(default = "kib_64")]
     pub(in crate::config) max_header: Field<Size>,
@@ -92,6 +99,9 @@ pub(in crate::config) struct ListenerTimeouts {
     /// Between two parts of a request body.
     #[serde(default = "s_30")]
     pub(in crate::config) body: Field<Period>,
+    /// For a whole request body, from the end of its head; streams of gRPC and tunnels have none. No limit by default.
+    #[serde(default)]
+    pub(in crate::config) request: Field<Period>,
     /// For anything to come through a tunnel, in one direction or the other: a WebSocket, or what else a connection was
     /// upgraded to.
     #[serde(default = "h_1")]

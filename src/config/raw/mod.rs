@@ -8,7 +8,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::field::{Field, Period, Table, Text};
+use super::field::{Field, Period, Table, Text, section};
 
 macro_rules! presets {
     ($($name:ident: $type:ty = $value:expr;)*) => {
@@ -20,6 +20,7 @@ mod acme;
 mod condition;
 mod health;
 mod limit;
+mod limits;
 mod listener;
 mod observe;
 mod route;
@@ -31,6 +32,7 @@ pub(super) use acme::{Acme, AcmeChallenge};
 pub(super) use condition::Condition;
 pub(super) use health::{Health, Method};
 pub(super) use limit::{RateLimit, UpstreamLimits};
+pub(super) use limits::{Limits, ListenerLimits, MinRate};
 pub(super) use listener::{Listener, ProxyHeader, Underscores};
 pub(super) use observe::{AccessLog, Admin, Telemetry};
 pub(super) use route::{HeaderChanges, RedirectTo, Respond, Retry, Route, Scheme};
@@ -71,6 +73,9 @@ pub(super) struct Root {
     /// there is none, and whoever can read it has their keys.
     #[serde(default)]
     pub(super) state_dir: Field<Text>,
+    /// What all clients together may have at once.
+    #[serde(default = "section::<Limits>")]
+    pub(super) limits: Field<Limits>,
     /// Where requests come in; at least one in all files together.
     #[serde(default = "empty::<Field<Listener>>")]
     pub(super) listeners: Field<Vec<Field<Listener>>>,

@@ -19,8 +19,8 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::connection;
-use crate::front::Secure;
 use crate::front::accept::{Accepting, Open, spawn};
+use crate::front::{Secure, admit};
 use crate::net::Drained;
 use crate::net::quic::number;
 use crate::proxy::handle::seconds_now;
@@ -247,14 +247,22 @@ fn begin(
         drained: drained.clone(),
         alt_svc: None,
     };
-    let (worker, count) = (Rc::clone(worker), Rc::clone(count));
+    let Some(admitted) = admit::connection(worker, &accepting.door, &downstream) else {
+        incoming.refuse();
+        return;
+    };
+    let (worker, count, door) = (Rc::clone(worker), Rc::clone(count), Arc::clone(&accepting.door));
     let open = Open::new(&worker.metrics, accepting.id);
     spawn(async move {
         let counted = Counted::new(&count.connections);
         if let Some((connection, downstream)) = shaken(&worker, &count, incoming, config, downstream).await {
-            connection::serve(&worker, connection, downstream).await;
+            // Only now the address is known to be the client's: who forges one takes nobody's place.
+            match admit::client(&worker, &door, &downstream) {
+                Some(_of_client) => connection::serve(&worker, connection, downstream).await,
+                None => connection.close(number(Code::H3_EXCESSIVE_LOAD.value()), b"too many connections"),
+            }
         }
-        drop((counted, open));
+        drop((counted, open, admitted));
         count.changed.notify_one();
     });
 }
