@@ -261,15 +261,14 @@ fn serve(
         alt_svc,
     };
     let door = Arc::clone(&accepting.door);
-    let admitted = admit::connection(&worker, &door, &downstream);
-    // Behind a PROXY header the client is known later.
-    let is_known = !downstream.listener.proxy_protocol;
-    let of_client = if admitted.is_some() && is_known {
-        admit::client(&worker, &door, &downstream)
-    } else {
-        admitted.is_some().then_some(None)
-    };
-    let (Some(admitted), Some(of_client)) = (admitted, of_client) else {
+    let admitted = admit::connection(&worker, &door, &downstream).and_then(|admitted| {
+        if downstream.listener.proxy_protocol {
+            // Behind a PROXY header the client is known later.
+            return Some((admitted, None));
+        }
+        admit::client(&worker, &door, &downstream).ok().map(|of_client| (admitted, of_client))
+    });
+    let Some(admitted) = admitted else {
         if secure.is_none() {
             admit::refuse(io.socket());
         }
@@ -278,7 +277,7 @@ fn serve(
     let open = Open::new(&worker.metrics, id);
     spawn(async move {
         connection::serve(&worker, io, secure, downstream, &door).await;
-        drop((open, admitted, of_client));
+        drop((open, admitted));
         worker.freed.notify_waiters();
     });
 }

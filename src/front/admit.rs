@@ -29,18 +29,26 @@ pub(super) fn connection(worker: &Worker, door: &Door, downstream: &Downstream) 
     admitted
 }
 
-/// Lets a connection of the client of `downstream` in, or counts that it is not; `Some(None)` where nobody counts. A
-/// client without an address is none of those that are counted.
-pub(super) fn client(worker: &Worker, door: &Arc<Door>, downstream: &Downstream) -> Option<Option<OfClient>> {
+/// A client has as many connections as it may have.
+#[derive(Debug)]
+pub(super) struct TooMany;
+
+/// Lets a connection of the client of `downstream` in, or counts that it is not; `None` where nobody counts. A client
+/// without an address is none of those that are counted.
+pub(super) fn client(
+    worker: &Worker,
+    door: &Arc<Door>,
+    downstream: &Downstream,
+) -> Result<Option<OfClient>, TooMany> {
     let (Some(most), Some(client)) = (downstream.listener.limits.per_client, &downstream.client) else {
-        return Some(None);
+        return Ok(None);
     };
     let address: IpAddr = client.addresses().source().ip();
-    let admitted = door.client(address, most);
-    if admitted.is_none() {
+    let Some(admitted) = door.client(address, most) else {
         worker.metrics.refused(downstream.id, Refused::ClientLimit);
-    }
-    admitted.map(Some)
+        return Err(TooMany);
+    };
+    Ok(Some(admitted))
 }
 
 /// Says no on a connection in the clear, as far as the client takes it at once.

@@ -55,9 +55,9 @@ pub(super) async fn serve(
     }
     let _of_client = if downstream.listener.proxy_protocol {
         match admit::client(worker, door, &downstream) {
-            Some(of_client) => of_client,
-            None if secure.is_none() => return admit::refuse(io.socket()),
-            None => return,
+            Ok(of_client) => of_client,
+            Err(admit::TooMany) if secure.is_none() => return admit::refuse(io.socket()),
+            Err(admit::TooMany) => return,
         }
     } else {
         None

@@ -385,8 +385,8 @@ impl Client<'_> {
     }
 
     async fn send(&self, mut transfer: Transfer<Staying<'_>>) -> Result<(), Broken> {
-        let limit = self.downstream.listener.idle_timeout;
-        let (mut written, mut progress) = (0, None);
+        let mut patience = self.downstream.reading();
+        let (mut written, mut quiet_since) = (0, None);
         poll_fn(|cx| {
             match transfer.poll(cx, self.link.io()) {
                 Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
@@ -398,18 +398,22 @@ impl Client<'_> {
                 return Poll::Ready(Err(Broken::Client));
             }
             let is_closed = self.closed_since.get().is_some();
-            if !transfer.is_held_up() && !is_closed {
-                progress = None;
-                return Poll::Pending;
+            let io = self.link.io();
+            let so_far = if io.tls().is_some() { io.sent() } else { transfer.written() };
+            let moved = so_far - std::mem::replace(&mut written, so_far);
+            if moved > 0 {
+                quiet_since = None;
+                patience.moved(moved, Instant::now);
             }
-            // The client takes nothing, or may be gone: it has a time in which it must take something.
-            let now = Instant::now();
-            let so_far = transfer.written() + self.link.io().sent();
-            if std::mem::replace(&mut written, so_far) != so_far {
-                progress = None;
-            }
-            let patience = if is_closed && !transfer.is_held_up() { HALF_CLOSED } else { limit };
-            let deadline = *progress.get_or_insert(now) + patience;
+            let deadline = if transfer.is_held_up() {
+                // The client takes nothing: it has a time in which it must take something.
+                patience.wait(Instant::now)
+            } else {
+                patience.pause(Instant::now);
+                // Or it may be gone.
+                is_closed.then(|| *quiet_since.get_or_insert_with(Instant::now) + HALF_CLOSED)
+            };
+            let Some(deadline) = deadline else { return Poll::Pending };
             self.gone.borrow_mut().poll_until(cx, deadline).map(|()| Err(Broken::Client))
         })
         .await

@@ -17,11 +17,12 @@ use tokio::time::{Instant, sleep_until};
 use super::accept::spawn;
 use super::complete::complete;
 use super::connection::Rewound;
-use crate::net::Guarded;
+use crate::net::{Backlog, Guarded};
 use crate::proxy::headers::strip_hop_by_hop;
 use crate::proxy::{self, Downstream, Failure, Worker, handle, respond};
 use crate::telemetry::{ListenerId, Refused};
-use crate::upstream::http2::{content_length, send_body};
+use crate::upstream::http2::content_length;
+use crate::upstream::streaming::{Hold, send_body};
 use crate::upstream::{Caller, Inbound, Interim, Sink, Upgrade};
 use crate::wire::{Fields, Known, RequestHead, ResponseHead};
 
@@ -95,7 +96,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, io: Rewound, downstream: Downstre
         Ok(Err(error)) => return malformed(&error),
         Err(_) => return,
     };
-    let downstream = Rc::new(downstream);
+    let (downstream, backlog) = (Rc::new(downstream), Backlog::default());
     let activity = Rc::new(Activity { streams: Cell::new(0), idle_since: Cell::new(Instant::now()) });
     let mut waiting = downstream.drained.clone();
     let mut end = pin!(waiting.wanted());
@@ -107,9 +108,9 @@ pub(super) async fn serve(worker: &Rc<Worker>, io: Rewound, downstream: Downstre
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
                     let (worker, downstream) = (Rc::clone(worker), Rc::clone(&downstream));
-                    let open = Open::new(&activity);
+                    let (open, backlog) = (Open::new(&activity), backlog.clone());
                     spawn(async move {
-                        serve_stream(&worker, &downstream, request, respond).await;
+                        serve_stream(&worker, &downstream, request, respond, &backlog).await;
                         drop(open);
                     });
                 }
@@ -162,12 +163,13 @@ async fn serve_stream(
     downstream: &Downstream,
     request: Request<h2::RecvStream>,
     mut respond: SendResponse<Bytes>,
+    backlog: &Backlog,
 ) {
     let is_head = request.method() == Method::HEAD;
     let Some((request, wanted)) = taken(request) else {
         let failure = Failure::UpgradeUnsupported;
         worker.metrics.error(failure.code(), failure.blame());
-        return answer(worker, downstream, respond, respond::failure(failure), false).await;
+        return answer(worker, downstream, respond, respond::failure(failure), false, backlog).await;
     };
     let caller =
         Caller { interim: Some(Interim::default()), client: downstream.client.clone(), ..Caller::default() };
@@ -198,17 +200,19 @@ async fn serve_stream(
                 tunnel.run(Inbound::http2(from_client, None), Sink::Http2(stream)).await;
             }
         }
-        _ => answer(worker, downstream, respond, response, is_head).await,
+        _ => answer(worker, downstream, respond, response, is_head, backlog).await,
     }
 }
 
-/// Sends a response, whose body is given up where the client grants no room for it for longer than it may be idle.
+/// Sends a response, whose body is given up where the client takes it too slowly, or takes nothing for longer than it may
+/// be idle.
 async fn answer(
     worker: &Worker,
     downstream: &Downstream,
     mut respond: SendResponse<Bytes>,
     response: proxy::Response,
     is_head: bool,
+    backlog: &Backlog,
 ) {
     let proxy::Response { mut head, body, .. } = response;
     complete(&mut head, &body, is_head, downstream.alt_svc.as_deref());
@@ -217,7 +221,8 @@ async fn answer(
         Ok(stream) if !end => {
             // Why it broke off is in the request's record; the client is told by the reset.
             let mut body = body.staying(worker, downstream);
-            let _ = send_body(&mut body, stream, Some(downstream.listener.idle_timeout)).await;
+            let hold = Hold { patience: downstream.reading(), backlog: backlog.clone() };
+            let _ = send_body(&mut body, stream, Some(hold)).await;
         }
         // The stream has been reset meanwhile.
         Ok(_) | Err(_) => {}

@@ -16,7 +16,7 @@ use crate::proxy::Worker;
 const RESTS: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
 
 /// How often the log is told, at most.
-const TOLD: Duration = Duration::from_secs(60);
+const TOLD: Duration = Duration::from_mins(1);
 
 /// How many connections that wait for a next request are closed at a time.
 const DISMISSED: usize = 32;

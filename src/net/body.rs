@@ -38,6 +38,19 @@ pub trait Source {
         self.consume(data.len());
         data
     }
+
+    /// Takes the data that is not used yet, at most `most` bytes of it.
+    fn take_up_to(&mut self, most: usize) -> Bytes {
+        if self.with_data(<[u8]>::len) <= most {
+            return self.take();
+        }
+        let data = self.with_data(|data| Bytes::copy_from_slice(data.get(..most).unwrap_or(data)));
+        self.consume(data.len());
+        data
+    }
+
+    /// Says that its data is not taken for now, because somebody else is slow: it may hold less.
+    fn wait(&mut self) {}
 }
 
 impl<S: Source> Source for &mut S {
@@ -57,5 +70,9 @@ impl<S: Source> Source for &mut S {
 
     fn take(&mut self) -> Bytes {
         (**self).take()
+    }
+
+    fn wait(&mut self) {
+        (**self).wait();
     }
 }

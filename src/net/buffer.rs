@@ -1,7 +1,10 @@
 //! Buffers to read into. A worker has a few large ones, the last used first, so that they stay in the cache; nobody who
 //! waits holds one of them.
+//!
+//! What all of a worker's connections hold is counted. Under pressure, which slow readers in great number make, less is
+//! read at a time, and what is not taken is kept in no more room than it needs.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 /// The size of a buffer of the pool: large, for a body costs a system call for each filling.
 pub const SIZE: usize = 256 * 1024;
@@ -12,7 +15,56 @@ const KEPT: usize = 16;
 /// The least size of a buffer of one's own.
 const OWN: usize = 1024;
 
+/// What a worker may hold before there is pressure: 128 connections whose readers are behind, each with a large buffer.
+const SOME: usize = 32 * 1024 * 1024;
+
+/// What it may hold before that is high.
+const HIGH: usize = 64 * 1024 * 1024;
+
+/// How much this worker's connections hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pressure {
+    /// Little: speed counts.
+    None,
+    /// Much: nobody holds more room than he needs.
+    Some,
+    /// Too much: nobody reads more than a little.
+    High,
+}
+
+impl Pressure {
+    /// What is read at a time, where `limit` would be.
+    pub fn bound(self, limit: usize) -> usize {
+        match self {
+            Self::None => limit,
+            Self::Some => limit.min(64 * 1024),
+            Self::High => limit.min(16 * 1024),
+        }
+    }
+}
+
+/// How much this worker's connections hold.
+pub fn pressure() -> Pressure {
+    match HELD.try_with(Cell::get).unwrap_or_default() {
+        ..SOME => Pressure::None,
+        SOME..HIGH => Pressure::Some,
+        HIGH.. => Pressure::High,
+    }
+}
+
+/// Counts `bytes` that a connection holds from now on.
+pub(super) fn lend(bytes: usize) {
+    // A thread that ends counts no more.
+    let _ = HELD.try_with(|held| held.set(held.get().wrapping_add(bytes)));
+}
+
+/// Counts `bytes` that a connection holds no longer.
+pub(super) fn give_back(bytes: usize) {
+    let _ = HELD.try_with(|held| held.set(held.get().saturating_sub(bytes)));
+}
+
 thread_local! {
+    static HELD: Cell<usize> = const { Cell::new(0) };
     static POOL: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -28,6 +80,7 @@ impl Buffer {
     /// An empty one of the pool.
     pub fn take() -> Self {
         let pooled = POOL.try_with(|pool| pool.borrow_mut().pop()).ok().flatten();
+        lend(SIZE);
         Self { bytes: pooled.unwrap_or_else(|| vec![0; SIZE]), start: 0, end: 0 }
     }
 
@@ -73,7 +126,9 @@ impl Buffer {
             self.bytes.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
         } else {
-            self.bytes.resize((self.bytes.len() * 2).max(OWN), 0);
+            let larger = (self.bytes.len() * 2).max(OWN);
+            lend(larger - self.bytes.len());
+            self.bytes.resize(larger, 0);
         }
     }
 
@@ -85,17 +140,32 @@ impl Buffer {
     /// Gives a buffer of the pool back and keeps the bytes in one of their own, of their size: for who waits.
     pub fn shrink(&mut self) {
         if self.bytes.len() >= SIZE && self.len() < SIZE / 2 {
-            let mut own = vec![0; self.len().next_power_of_two().max(OWN)];
-            let length = self.len();
-            own[..length].copy_from_slice(self.data());
-            put(std::mem::replace(&mut self.bytes, own));
-            (self.start, self.end) = (0, length);
+            self.keep(self.len().next_power_of_two().max(OWN));
         }
+    }
+
+    /// Keeps the bytes in no more room than they need: for who waits long, where there is pressure.
+    pub fn fit(&mut self) {
+        let room = self.len().next_multiple_of(OWN);
+        if room < self.bytes.len() - self.bytes.len() / 4 {
+            self.keep(room);
+        }
+    }
+
+    fn keep(&mut self, room: usize) {
+        let length = self.len();
+        let mut own = vec![0; room];
+        own[..length].copy_from_slice(self.data());
+        give_back(self.bytes.len());
+        lend(room);
+        put(std::mem::replace(&mut self.bytes, own));
+        (self.start, self.end) = (0, length);
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
+        give_back(self.bytes.len());
         put(std::mem::take(&mut self.bytes));
     }
 }

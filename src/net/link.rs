@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::io;
 use std::task::{Context, Poll, Waker, ready};
 
+use super::buffer::Pressure;
 use super::{Buffer, Fill, Io, clock};
 use crate::wire::{Chunked, Fields, HeadError, Length};
 
@@ -171,6 +172,15 @@ impl Link {
         self.incoming.borrow_mut().rest();
     }
 
+    /// Says that what was read is not taken for now: under pressure it is kept in no more room than it needs.
+    pub fn wait(&self) {
+        if super::buffer::pressure() != Pressure::None
+            && let Some(buffer) = &mut self.incoming.borrow_mut().buffer
+        {
+            buffer.fit();
+        }
+    }
+
     /// A body of this length comes next.
     pub fn begin(&self, length: Length) {
         let mut incoming = self.incoming.borrow_mut();
@@ -246,7 +256,7 @@ fn may_end(bytes: &[u8]) -> bool {
 
 impl Incoming {
     fn read(&mut self, io: &Io) -> io::Result<usize> {
-        let limit = self.limit;
+        let limit = super::buffer::pressure().bound(self.limit);
         let buffer = self.buffer.get_or_insert_with(Buffer::take);
         let room = buffer.room(limit);
         let asked = room.len();

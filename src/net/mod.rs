@@ -8,6 +8,7 @@
 //! it).
 
 pub mod alarm;
+pub mod backlog;
 pub mod body;
 pub mod buffer;
 pub mod clock;
@@ -17,6 +18,7 @@ pub mod guard;
 pub mod idlers;
 pub mod io;
 pub mod link;
+pub mod patience;
 #[cfg(feature = "http3")]
 pub mod quic;
 pub mod socket;
@@ -26,6 +28,7 @@ pub mod tls;
 pub mod transfer;
 
 pub use alarm::Alarm;
+pub use backlog::Backlog;
 pub use body::{Fill, Source};
 pub use buffer::Buffer;
 pub use drain::{Drain, Drained};
@@ -33,6 +36,7 @@ pub use guard::{Guarded, Watch};
 pub use idlers::{Idlers, Waiting};
 pub use io::Io;
 pub use link::{Link, LinkError};
+pub use patience::Patience;
 pub use socket::Socket;
 pub use tls::{Tls, Writer};
 pub use transfer::{Coding, Transfer, TransferError};

@@ -11,6 +11,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::{Connection, ProtocolVersion};
 
 use super::Socket;
+use super::buffer::{self, Pressure};
 
 /// How much ciphertext is read at once: four full records and a little.
 const READ: usize = 66 * 1024;
@@ -181,6 +182,8 @@ impl Tls {
 
     /// Takes what can be taken now.
     pub(super) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        // What is sealed waits where the socket takes no more.
+        let bytes = bytes.get(..buffer::pressure().bound(bytes.len())).unwrap_or(bytes);
         self.seal(|session| session.writer().write(bytes))
     }
 
@@ -191,6 +194,10 @@ impl Tls {
 
     /// Takes of all these what can be taken now.
     pub(super) fn write_all_of(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        if buffer::pressure() != Pressure::None {
+            let first = pieces.iter().find(|piece| !piece.is_empty());
+            return self.write(first.map_or(&[], |piece| piece));
+        }
         self.seal(|session| session.writer().write_vectored(pieces))
     }
 

@@ -106,6 +106,9 @@ impl<S: Source> Transfer<S> {
                 Ok(taken) => self.taken(taken),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.is_held_up = true;
+                    if let Some(source) = &mut self.source {
+                        source.wait();
+                    }
                     if let Err(error) = ready!(io.poll_writable(cx)) {
                         return Poll::Ready(Err(TransferError::Io(error)));
                     }

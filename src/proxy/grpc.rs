@@ -12,6 +12,8 @@ use http::{StatusCode, Version};
 use tokio::time::Instant;
 
 use super::{Failure, Outbound, Response};
+use crate::config::model::Listener;
+use crate::net::Patience;
 use crate::wire::grpc::{CONTENT_TYPE, MESSAGE, STATUS, Status, encode_message, is_grpc, timeout};
 use crate::wire::{Fields, Known, RequestHead};
 
@@ -90,9 +92,12 @@ pub fn trailers(failure: Failure) -> Fields {
     fields
 }
 
-/// How long a request's body may stand still: a stream of gRPC may be silent for as long as both sides like.
-pub fn patience(grpc: Option<Status>, body_timeout: Duration) -> Duration {
-    if grpc.is_some() { Duration::MAX } else { body_timeout }
+/// How long a request's body may be waited for: a stream of gRPC may be silent for as long as both sides like.
+pub fn patience(grpc: Option<Status>, listener: &Listener) -> Patience {
+    match grpc {
+        Some(_) => Duration::MAX.into(),
+        None => Patience::new(listener.body_timeout, listener.min_rate.request, listener.min_rate.grace),
+    }
 }
 
 /// When a request that began at `started` has to be over, and what it comes to then: the sooner of what the route

@@ -160,9 +160,7 @@ impl<'a> Phases<'a> {
             record.note(noted);
         }
         // From here on a request may be refused, and is logged. First of all one that is too many.
-        if let Some(most) = snapshot.config.limits.requests {
-            record.permit = Some(self.worker.admission.request(most).ok_or(Failure::Overloaded)?);
-        }
+        self.admit(record)?;
         let head = &mut record.head;
         is_named_well?;
         if is_about_server(head, &authority)? {
@@ -227,9 +225,9 @@ impl<'a> Phases<'a> {
         headers::strip_overrides(&mut head.fields, &snapshot.routing_headers);
         headers::forward(&mut head.fields, &forwarding);
         entry.route.request_headers.apply(&mut head.fields);
-        let upload = self.upload(head, body, limit, (settings, record.grpc));
+        let (attempts, upload) = (entry.route.attempts, self.upload(record, body, limit, settings));
         if self.upgrade.is_some() {
-            have_key(head);
+            have_key(&mut record.head);
         }
         Ok(Step::Forward(entry, self.plan(entry, target, host), upload))
     }
@@ -257,21 +255,25 @@ impl<'a> Phases<'a> {
         }
     }
 
+    /// Counts the request among those in flight, where they are limited.
+    fn admit(&self, record: &mut Record) -> Result<(), Failure> {
+        if let Some(most) = self.serving.snapshot.config.limits.requests {
+            record.permit = Some(self.worker.admission.request(most).ok_or(Failure::Overloaded)?);
+        }
+        Ok(())
+    }
+
     /// The body on its way, with its limits.
-    fn upload(
-        &self,
-        head: &mut RequestHead,
-        body: Inbound,
-        limit: Option<u64>,
-        (settings, grpc): (&Listener, Option<Status>),
-    ) -> Upload {
-        let stall = grpc::patience(grpc, settings.body_timeout);
-        let upload = if headers::expects_to_be_asked(head) {
-            Upload::expecting(body, limit, stall, self.caller.interim.clone())
+    fn upload(&self, record: &mut Record, body: Inbound, limit: Option<u64>, settings: &Listener) -> Upload {
+        let patience = grpc::patience(record.grpc, settings);
+        let until = settings.request_timeout.filter(|_| record.grpc.is_none());
+        let until = until.and_then(|limit| record.started().checked_add(limit));
+        let upload = if headers::expects_to_be_asked(&mut record.head) {
+            Upload::expecting(body, limit, patience, self.caller.interim.clone())
         } else {
-            Upload::new(body, limit, stall)
+            Upload::new(body, limit, patience)
         };
-        upload.filtering(|| {
+        upload.until(until).filtering(|| {
             let (serving, underscores) = (Rc::clone(self.serving), settings.underscores);
             Box::new(move |trailers| {
                 headers::strip_request_trailers(trailers, &serving.snapshot.routing_headers, underscores);

@@ -242,6 +242,12 @@ impl Source for Outbound {
         }
     }
 
+    fn wait(&mut self) {
+        if let Self::Stream(stream) = self {
+            stream.body.wait();
+        }
+    }
+
     fn take(&mut self) -> Bytes {
         match self {
             Self::Full(bytes) => bytes.take().unwrap_or_default(),
@@ -290,5 +296,9 @@ impl Source for Staying<'_> {
 
     fn take(&mut self) -> Bytes {
         self.body.take()
+    }
+
+    fn wait(&mut self) {
+        self.body.wait();
     }
 }

@@ -119,6 +119,10 @@ impl Source for Way<'_> {
         self.body.with_data(|data| look(data.get(..self.open(data)).unwrap_or_default()))
     }
 
+    fn wait(&mut self) {
+        self.body.wait();
+    }
+
     fn consume(&mut self, count: usize) {
         self.course.moved.set(Instant::now());
         if self.is_saying_goodbye {

@@ -14,8 +14,8 @@ use super::peer::Peer;
 use super::stay::Stays;
 use crate::acme::Shelf;
 use crate::config::model;
-use crate::net::Idlers;
 use crate::net::drain::Drained;
+use crate::net::{Idlers, Patience};
 use crate::state::{Current, Snapshot};
 use crate::telemetry;
 use crate::types::Generation;
@@ -71,6 +71,14 @@ pub struct Downstream {
     pub drained: Drained,
     /// What its responses say of other ways to the same (`alt-svc`), if there are any.
     pub alt_svc: Option<Box<str>>,
+}
+
+impl Downstream {
+    /// How long the client may take to take a response, at a time and in all.
+    pub fn reading(&self) -> Patience {
+        let model::MinRate { response, grace, .. } = self.listener.min_rate;
+        Patience::new(self.listener.idle_timeout, response, grace)
+    }
 }
 
 impl Worker {

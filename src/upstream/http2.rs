@@ -1,5 +1,4 @@
-//! HTTP/2 to an endpoint by prior knowledge: few connections, many streams; and sending a body on a stream with flow
-//! control, which the front uses for its responses too.
+//! HTTP/2 to an endpoint by prior knowledge: few connections, many streams.
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -7,24 +6,25 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
-use std::task::{Poll, ready};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::{Either, select};
 use h2::client::{self, ResponseFuture, SendRequest};
-use h2::{Ping, Reason, SendStream};
+use h2::{Ping, Reason};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, header};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::Instant;
 
 use super::connect::{ConnectError, Spoken};
 use super::exchange::{SendError, SendErrorKind, within};
 use super::keepalive::Load;
 use super::local::{Caller, Endpoint};
+use super::streaming::send_body;
 use super::{Inbound, Interim, Outgoing, Sink, Upload, UploadState, keepalive};
-use crate::net::{Fill, Guarded, Io, Source, Watch};
+use crate::net::{Guarded, Io, Watch};
 use crate::telemetry::ConnectionEvent;
 use crate::wire::{Fields, Known, ResponseHead, websocket};
 
@@ -485,96 +485,4 @@ fn classify(error: h2::Error) -> SendErrorKind {
 /// The value of a valid `content-length`.
 pub fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// Why a body was not sent whole.
-#[derive(Debug)]
-pub enum BodyError<E> {
-    /// The body itself broke off; the stream was reset.
-    Body(E),
-    /// The peer does not want it.
-    Stream(h2::Error),
-}
-
-/// Sends `body` on `stream`, never more than the peer's windows allow, with its trailers. The stream is reset when the
-/// body breaks off, and when the peer grants no room for it for longer than `patience`.
-///
-/// # Errors
-/// [`BodyError`], after the stream was ended one way or the other.
-pub async fn send_body<S: Source>(
-    body: &mut S,
-    mut stream: SendStream<Bytes>,
-    patience: Option<Duration>,
-) -> Result<(), BodyError<S::Error>> {
-    let mut next = None;
-    loop {
-        let fill = match next.take() {
-            Some(fill) => fill,
-            None => poll_fn(|cx| {
-                if let Poll::Ready(reset) = stream.poll_reset(cx) {
-                    return Poll::Ready(Err(reset.map_or_else(|error| error, h2::Error::from)));
-                }
-                body.poll_fill(cx).map(Ok)
-            })
-            .await
-            .map_err(BodyError::Stream)?,
-        };
-        match fill {
-            Ok(Fill::Data) => {
-                let data = body.take();
-                // Whether that was all, so that its frame can say so.
-                next = match poll_fn(|cx| Poll::Ready(body.poll_fill(cx))).await {
-                    Poll::Ready(fill) => Some(fill),
-                    Poll::Pending => None,
-                };
-                let end = matches!(next, Some(Ok(Fill::End(None))));
-                send_data(&mut stream, data, end, patience).await.map_err(BodyError::Stream)?;
-                if end {
-                    return Ok(());
-                }
-            }
-            Ok(Fill::End(None)) => return stream.send_data(Bytes::new(), true).map_err(BodyError::Stream),
-            Ok(Fill::End(Some(trailers))) => {
-                return stream.send_trailers(trailers.to_map()).map_err(BodyError::Stream);
-            }
-            Err(error) => {
-                stream.send_reset(Reason::CANCEL);
-                return Err(BodyError::Body(error));
-            }
-        }
-    }
-}
-
-async fn send_data(
-    stream: &mut SendStream<Bytes>,
-    mut data: Bytes,
-    end: bool,
-    patience: Option<Duration>,
-) -> Result<(), h2::Error> {
-    while !data.is_empty() {
-        stream.reserve_capacity(data.len());
-        let mut waiting: Option<Pin<Box<Sleep>>> = None;
-        let capacity = poll_fn(|cx| {
-            if let Poll::Ready(reset) = stream.poll_reset(cx) {
-                return Poll::Ready(Err(reset.map_or_else(|error| error, h2::Error::from)));
-            }
-            if stream.capacity() > 0 {
-                return Poll::Ready(Ok(stream.capacity()));
-            }
-            match stream.poll_capacity(cx) {
-                Poll::Ready(Some(capacity)) => return Poll::Ready(capacity),
-                Poll::Ready(None) => return Poll::Ready(Err(h2::Error::from(Reason::CANCEL))),
-                Poll::Pending => {}
-            }
-            let Some(patience) = patience else { return Poll::Pending };
-            ready!(waiting.get_or_insert_with(|| Box::pin(sleep(patience))).as_mut().poll(cx));
-            stream.send_reset(Reason::CANCEL);
-            Poll::Ready(Err(h2::Error::from(Reason::CANCEL)))
-        })
-        .await?;
-        let part = data.split_to(capacity.min(data.len()));
-        let last = end && data.is_empty();
-        stream.send_data(part, last)?;
-    }
-    Ok(())
 }

@@ -4,15 +4,14 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use h3::error::{Code, ConnectionError, StreamError};
 use h3::server::RequestStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::net::quic::{RecvStream, SendStream};
-use crate::net::{Fill, Source};
+use crate::net::{Fill, Patience, Source};
 use crate::wire::Fields;
 
 /// How much goes into one DATA frame. A client that takes one within its time may have the next.
@@ -170,7 +169,7 @@ pub enum Unsent<E> {
 }
 
 /// Sends `body` on `stream` with its trailers and its end, never more than the peer's windows allow; a frame that the
-/// peer does not take within `patience` is the last. The stream is reset where the body is not sent whole. `gone` tells
+/// peer does not take within its `patience` is the last. The stream is reset where the body is not sent whole. `gone` tells
 /// when the peer wants no more.
 ///
 /// # Errors
@@ -179,7 +178,7 @@ pub async fn send_body<S: Source>(
     body: &mut S,
     stream: &mut RequestStream<SendStream, Bytes>,
     mut gone: Pin<&mut impl Future>,
-    patience: Duration,
+    mut patience: Patience,
 ) -> Result<(), Unsent<S::Error>> {
     loop {
         let fill = std::future::poll_fn(|cx| {
@@ -190,14 +189,15 @@ pub async fn send_body<S: Source>(
         });
         let trailers = match fill.await {
             Some(Ok(Fill::Data)) => {
-                let mut data = body.take();
-                while !data.is_empty() {
-                    let part = data.split_to(FRAME.min(data.len()));
-                    if !matches!(timeout(patience, stream.send_data(part)).await, Ok(Ok(()))) {
-                        stream.stop_stream(Code::H3_REQUEST_CANCELLED);
-                        return Err(Unsent::Peer);
-                    }
+                let part = body.take_up_to(FRAME);
+                let length = part.len() as u64;
+                // Whoever takes it at once is not waited for.
+                let until = patience.wait(Instant::now);
+                if !matches!(by(until, stream.send_data(part)).await, Some(Ok(()))) {
+                    stream.stop_stream(Code::H3_REQUEST_CANCELLED);
+                    return Err(Unsent::Peer);
                 }
+                patience.moved(length, Instant::now);
                 continue;
             }
             Some(Ok(Fill::End(trailers))) => trailers,
@@ -216,10 +216,18 @@ pub async fn send_body<S: Source>(
             }
             stream.finish().await
         };
-        if matches!(timeout(patience, ending).await, Ok(Ok(()))) {
+        if matches!(by(patience.wait(Instant::now), ending).await, Some(Ok(()))) {
             return Ok(());
         }
         stream.stop_stream(Code::H3_REQUEST_CANCELLED);
         return Err(Unsent::Peer);
+    }
+}
+
+/// What `future` comes to, if it does by `until`.
+async fn by<F: Future>(until: Option<Instant>, future: F) -> Option<F::Output> {
+    match until {
+        Some(until) => timeout_at(until, future).await.ok(),
+        None => Some(future.await),
     }
 }

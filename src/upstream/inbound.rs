@@ -167,6 +167,12 @@ impl Source for Inbound {
         }
     }
 
+    fn wait(&mut self) {
+        if let Self::Http1(body) = self {
+            body.link.wait();
+        }
+    }
+
     fn take(&mut self) -> Bytes {
         if let Self::Http2(body) = self {
             return std::mem::take(&mut body.data);

@@ -8,7 +8,7 @@
 //! and pools),
 //! [`exchange`] (a request under way), [`client`] (whom a connection is made for, where that is told), [`connect`],
 //! [`handshake`] and [`tls`] (what it is made with), [`outgoing`] (a request's head as an endpoint is to get it),
-//! [`http1`], [`http2`] (`keepalive`: is it still there), `http3` (bodies of clients that speak it),
+//! [`http1`], [`http2`] (`keepalive`: is it still there; [`streaming`]: bodies on their way out), `http3` (bodies of clients that speak it),
 //! [`inbound`] (bodies that stream in), [`interim`] (1xx responses), [`upload`] (the request body on its way; `expect` holds it back, `kept` is for the next attempt),
 //! [`tunnel`] (what is no longer HTTP).
 //! Which variant or route a request has is not known here.
@@ -32,6 +32,7 @@ pub mod outgoing;
 pub mod probe;
 mod reach;
 pub mod resolve;
+pub mod streaming;
 pub mod tls;
 pub mod tunnel;
 pub mod upkeep;

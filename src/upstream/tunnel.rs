@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::SendStream;
 
-use super::http2::send_body;
+use super::streaming::send_body;
 use crate::net::{Coding, Link, Source, Transfer};
 use crate::wire::{Fields, Known};
 

@@ -6,7 +6,6 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -15,7 +14,7 @@ use super::Interim;
 use super::expect::{Asked, Expectation};
 use super::inbound::{Inbound, InboundError};
 use super::kept::{End, Kept};
-use crate::net::{Alarm, Fill, Source, clock};
+use crate::net::{Alarm, Fill, Patience, Source, clock};
 use crate::wire::Fields;
 
 /// Why a request body ended early. All of these are the client's doing.
@@ -25,7 +24,7 @@ pub enum UploadFailure {
     Aborted,
     /// The client broke the protocol.
     Malformed,
-    /// The client sent nothing for longer than the limit.
+    /// The client sent nothing for longer than the limit, or less than it has to.
     Stalled,
     /// The body is over the route's `max_body`.
     TooLarge,
@@ -104,9 +103,10 @@ struct Incoming {
     expectation: Option<Expectation>,
     trailers: Option<TrailerFilter>,
     limit: Option<u64>,
-    stall: Duration,
+    patience: Patience,
+    /// When all of it has to be there.
+    deadline: Option<Instant>,
     alarm: Alarm,
-    waiting_since: Option<Instant>,
     /// How much of the data that is there has been counted.
     counted: usize,
 }
@@ -126,17 +126,22 @@ impl fmt::Debug for TrailerFilter {
 pub struct UploadError(#[source] Option<InboundError>);
 
 impl Upload {
-    /// `body` with its limits: `limit` bytes in all, `stall` between two reads.
-    pub fn new(body: Inbound, limit: Option<u64>, stall: Duration) -> Self {
-        Self::with(body, limit, stall, None)
+    /// `body` with its limits: `limit` bytes in all, and how long the client may make us wait for it.
+    pub fn new(body: Inbound, limit: Option<u64>, patience: impl Into<Patience>) -> Self {
+        Self::with(body, limit, patience.into(), None)
     }
 
     /// The same for a client that waits to be asked for the body. `interim` takes its 100 once the endpoint has asked.
-    pub fn expecting(body: Inbound, limit: Option<u64>, stall: Duration, interim: Option<Interim>) -> Self {
-        Self::with(body, limit, stall, Some(Expectation::new(interim)))
+    pub fn expecting(
+        body: Inbound,
+        limit: Option<u64>,
+        patience: impl Into<Patience>,
+        interim: Option<Interim>,
+    ) -> Self {
+        Self::with(body, limit, patience.into(), Some(Expectation::new(interim)))
     }
 
-    fn with(body: Inbound, limit: Option<u64>, stall: Duration, expectation: Option<Expectation>) -> Self {
+    fn with(body: Inbound, limit: Option<u64>, patience: Patience, expectation: Option<Expectation>) -> Self {
         if body.is_empty() {
             return Self(None);
         }
@@ -147,13 +152,22 @@ impl Upload {
             expectation,
             trailers: None,
             limit,
-            stall,
+            patience,
+            deadline: None,
             alarm: Alarm::default(),
-            waiting_since: None,
             counted: 0,
         });
         let streaming = Streaming { state, incoming, kept: RefCell::default() };
         Self(Some(Cursor { streaming: Rc::new(streaming), at: 0 }))
+    }
+
+    /// The same, given up where not all of it has come by `deadline`.
+    #[must_use]
+    pub fn until(mut self, deadline: Option<Instant>) -> Self {
+        if let Some(streaming) = &mut self.0 {
+            streaming.deadline = deadline;
+        }
+        self
     }
 
     /// The same, with `filter` applied to the trailers. Nothing is kept where there is no body.
@@ -209,9 +223,14 @@ impl Streaming {
         UploadError(source)
     }
 
+    /// Whether the client has made us wait for too long.
     fn poll_fill(&self, cx: &mut Context<'_>) -> Poll<Result<Fill, UploadError>> {
-        let mut incoming = self.incoming.borrow_mut();
-        let incoming = &mut *incoming;
+        let mut incominglimit = self.incoming.borrow_mutpatience.wait();
+        let incoming =.into_iter().chain(self.deadline).min();
+        limit.is_some_and(|limit| self.alarm.poll_until(cx, limit).is_ready())
+    }
+
+    fn poll_fill(&mut self, cx: &mut *incoming;
         if let Some(expectation) = &mut incoming.expectation {
             ready!(expectation.poll(cx));
             incoming.expectation = None;
@@ -222,12 +241,16 @@ impl Streaming {
             }
             polled => polled,
         };
-        let fill = ready!(polled);
+        match ready!(polled);
         incoming.waiting_since = None;
         match fill {
             Ok(Fill::Data) => {
                 let length = incoming.body.with_data(<[u8]>::len);
                 if length > incoming.counted {
+                    self.patience.moved((length - self.counted) as u64, Instant::now);
+                    if self.deadline.is_some_and(|deadline| deadline <= clock::now()) {
+                        return Poll::Ready(Err(self.fail(UploadFailure::Stalled, None)));
+                    }
                     self.state.last_progress.set(Some(clock::now()));
                     let bytes = self.state.bytes.get() + (length - incoming.counted) as u64;
                     self.state.bytes.set(bytes);
@@ -336,5 +359,11 @@ impl Source for Upload {
         kept.keep(&data);
         cursor.at = kept.bytes.len();
         data
+    }
+
+    fn wait(&mut self) {
+        if let Some(streaming) = &mut self.0 {
+            streaming.body.wait();
+        }
     }
 }

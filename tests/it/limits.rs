@@ -6,6 +6,8 @@ mod upstream;
 //! is served as ever.
 
 mod files;
+mod memory;
+mod slow;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

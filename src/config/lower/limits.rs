@@ -13,7 +13,7 @@ pub(super) fn limits(cx: &mut Lower<'_, '_>, field: &Field<raw::Limits>) -> Opti
     let raw = field.get()?;
     let connections = number(cx, &raw.connections, "`limits.connections`");
     let requests = number(cx, &raw.requests, "`limits.requests`");
-    Some(Limits { connections: connections?, requests: requests? })
+    Some(Limits { connections, requests })
 }
 
 /// `listeners[].limits`.
@@ -24,7 +24,7 @@ pub(super) fn of_listener(
     let raw = field.get()?;
     let connections = number(cx, &raw.connections, "`limits.connections`");
     let per_client = number(cx, &raw.per_client, "`limits.per_client`");
-    Some(ListenerLimits { connections: connections?, per_client: per_client? })
+    Some(ListenerLimits { connections, per_client })
 }
 
 /// `listeners[].min_rate`.
@@ -35,14 +35,7 @@ pub(super) fn min_rate(cx: &mut Lower<'_, '_>, field: &Field<raw::MinRate>) -> O
     Some(MinRate { request: request?.0, response: response?.0, grace: grace? })
 }
 
-/// What `read` makes of `field`, where somebody wrote it; `None` where it is wrong.
-pub(super) fn unless_absent<T, V>(
-    field: &Field<T>,
-    read: impl FnOnce(&Field<T>) -> Option<V>,
-) -> Option<Option<V>> {
-    if field.is_absent() { Some(None) } else { read(field).map(Some) }
-}
-
-fn number(cx: &mut Lower<'_, '_>, field: &Field<u64>, what: &str) -> Option<Option<usize>> {
-    unless_absent(field, |field| usize::try_from(cx.range(field, what, 1, MOST)?).ok())
+/// A number; `None` where nobody wrote it.
+fn number(cx: &mut Lower<'_, '_>, field: &Field<u64>, what: &str) -> Option<usize> {
+    usize::try_from(cx.range(field, what, 1, MOST)?).ok()
 }

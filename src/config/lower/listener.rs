@@ -33,7 +33,7 @@ fn listener(cx: &mut Lower<'_, '_>, field: &Field<raw::Listener>) -> Option<List
     let trust = cx.networks(&raw.trust).map(|networks| (!raw.trust.is_absent()).then_some(networks));
     let timeouts = raw.timeouts.get().map(|timeouts| {
         let header = cx.positive(&timeouts.header);
-        let request = limits::unless_absent(&timeouts.request, |field| cx.positive(field));
+        let request = cx.positive(&timeouts.request);
         let (idle, body) = (cx.positive(&timeouts.idle), cx.positive(&timeouts.body));
         (header, idle, body, request, cx.positive(&timeouts.tunnel))
     });
@@ -64,7 +64,7 @@ fn listener(cx: &mut Lower<'_, '_>, field: &Field<raw::Listener>) -> Option<List
         header_timeout: header?,
         idle_timeout: idle?,
         body_timeout: body?,
-        request_timeout: request?,
+        request_timeout: request,
         tunnel_timeout: tunnel?,
         limits: limits?,
         min_rate: min_rate?,

@@ -258,8 +258,10 @@ fn begin(
         if let Some((connection, downstream)) = shaken(&worker, &count, incoming, config, downstream).await {
             // Only now the address is known to be the client's: who forges one takes nobody's place.
             match admit::client(&worker, &door, &downstream) {
-                Some(_of_client) => connection::serve(&worker, connection, downstream).await,
-                None => connection.close(number(Code::H3_EXCESSIVE_LOAD.value()), b"too many connections"),
+                Ok(_of_client) => connection::serve(&worker, connection, downstream).await,
+                Err(admit::TooMany) => {
+                    connection.close(number(Code::H3_EXCESSIVE_LOAD.value()), b"too many connections");
+                }
             }
         }
         drop((counted, open, admitted));

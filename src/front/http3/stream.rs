@@ -117,7 +117,7 @@ async fn answer(
             return true;
         }
         let mut body = body.staying(worker, downstream);
-        return send_body(&mut body, stream, settled, patience).await.is_ok();
+        return send_body(&mut body, stream, settled, downstream.reading()).await.is_ok();
     }
     stream.stop_stream(Code::H3_INTERNAL_ERROR);
     false

@@ -107,12 +107,7 @@ impl Process {
 
     /// The most memory it ever had, in bytes.
     pub fn peak(&self) -> u64 {
-        self.status("VmHWM:")
-    }
-
-    /// The memory that it has, in bytes.
-    pub fn memory(&self) -> u64 {
-        self.status("VmRSS:")
+        memory_of(self.child.id(), "VmHWM:")
     }
 
     /// The time of processors that it has used, in hundredths of a second.
@@ -121,12 +116,13 @@ impl Process {
         let (_, rest) = stat.rsplit_once(") ").unwrap();
         rest.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
     }
+}
 
-    fn status(&self, key: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
-        line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
-    }
+/// What the kernel says of the memory of the process `id` under `key`, in bytes.
+pub fn memory_of(id: u32, key: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+    line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
 }
 
 impl Drop for Process {
