@@ -1,7 +1,7 @@
 # The commands of the house; `make` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test peers check fmt clippy doc deny tidy release bench bench-peers fuzz advisories
+.PHONY: help demo test peers check fmt clippy doc deny tidy release bench bench-crowd bench-peers fuzz advisories
 
 # Pinned, so that a check means the same everywhere; in a folder by version, so that a new one is fetched.
 DENY_VERSION := 0.20.2
@@ -63,6 +63,9 @@ release: ## the fastest binary: built with a profile of its own work
 
 bench: ## run the benchmarks; they print and judge nothing
 	cargo bench --locked --benches
+
+bench-crowd: release ## latency beside 10 000 idle and 1 000 slow clients
+	python3 benches/peers/crowd.py
 
 bench-peers: release ## CPU, memory, latency and handshakes beside nginx, HAProxy and Envoy; writes docs/performance
 	python3 benches/peers/run.py
