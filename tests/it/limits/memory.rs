@@ -39,7 +39,8 @@ impl Served {
         command.args(["run", "--config"]).arg(&path).stderr(Stdio::null());
         let served = Self { child: command.spawn().unwrap(), folder };
         let began = Instant::now();
-        while !served.folder.path().join("web").exists() {
+        // The file is there a moment before anybody listens.
+        while ["admin", "web"].iter().any(|name| UnixStream::connect(served.path(name)).is_err()) {
             assert!(began.elapsed() < PATIENCE, "it does not listen");
             std::thread::sleep(Duration::from_millis(5));
         }
