@@ -179,7 +179,7 @@ pub struct Upstream {
     /// How long an endpoint that is new or back gets less than the others; `None` is not at all.
     pub slow_start: Option<Duration>,
     /// How many requests it has at a time; `None` is any number.
-    pub limits: Option<Limits>,
+    pub limits: Option<UpstreamLimits>,
     /// How long a connect may take.
     pub connect_timeout: Duration,
     /// How long a response head may take, from the request head sent.
@@ -192,7 +192,7 @@ pub struct Upstream {
 
 /// How many requests an upstream has at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
+pub struct UpstreamLimits {
     /// How many at most; 1 or more. There is a number, or the limit adapts.
     pub requests: Option<u32>,
     /// How many wait at most.

@@ -20,7 +20,7 @@ use crate::net::clock;
 use crate::state::Arm;
 use crate::telemetry::{Cause, RetryOutcome, RetryReason};
 use crate::upstream::Overloaded;
-use crate::upstream::connect::ConnectError;
+use crate::upstream::connect::{ConnectError, is_ours};
 use crate::upstream::local::Endpoint;
 use crate::upstream::{
     Caller, Exchange, Local, Needs, Outgoing, Replay, SendError, SendErrorKind, Upgrade, Upload,
@@ -142,7 +142,7 @@ pub async fn attempt(
                 record.is_charged |= is_endpoints;
                 tries.done_with(endpoint);
                 tries.may_repeat = is_transient && clock::now().saturating_duration_since(sent) < TRANSIENT;
-                tries.is_refused = matches!(error.kind, SendErrorKind::Connect(ConnectError::Io(_)));
+                tries.is_refused = failure == Failure::ConnectRefused;
                 let again = error.unsent.or_else(|| tries.replay.again());
                 let is_reason = plan.retries.allows(happened, &record.head.method) || tries.is_refused;
                 if again.is_none() || !is_reason || !tries.may_go_on(worker, arm, happened) {
@@ -406,6 +406,9 @@ impl Fault {
         let (failure, cause, happened, is_endpoints) = match kind {
             SendErrorKind::Connect(ConnectError::Timeout(_)) => {
                 (Failure::ConnectTimeout, Cause::Connect, Untouched, true)
+            }
+            SendErrorKind::Connect(ConnectError::Io(error)) if is_ours(error) => {
+                (Failure::NoResources, Cause::Connect, Untouched, false)
             }
             SendErrorKind::Connect(ConnectError::Io(_)) => {
                 (Failure::ConnectRefused, Cause::Connect, Untouched, true)

@@ -225,7 +225,7 @@ impl<'a> Phases<'a> {
         headers::strip_overrides(&mut head.fields, &snapshot.routing_headers);
         headers::forward(&mut head.fields, &forwarding);
         entry.route.request_headers.apply(&mut head.fields);
-        let (attempts, upload) = (entry.route.attempts, self.upload(record, body, limit, settings));
+        let upload = self.upload(record, body, limit, settings);
         if self.upgrade.is_some() {
             have_key(&mut record.head);
         }

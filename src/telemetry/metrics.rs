@@ -16,8 +16,8 @@ use super::histogram::HistogramSnapshot;
 use super::labels::{ArmId, LimitId, ListenerId, Target, TargetId, UpstreamId};
 use super::sums::Sums;
 use super::worker::Worker;
-use crate::logic::balance::Cause;
 use super::{panics, scrape};
+use crate::logic::balance::Cause;
 use crate::types::Generation;
 
 /// Why the metrics were not written.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
-use crate::config::model::Limits;
+use crate::config::model::UpstreamLimits;
 use crate::logic::limit::{Adaptive, Bounds, Sample};
 use crate::telemetry::Crowd;
 
@@ -25,7 +25,7 @@ pub struct Overloaded;
 /// The door of an upstream.
 #[derive(Debug)]
 pub struct Admission {
-    settings: Limits,
+    settings: UpstreamLimits,
     limit: AtomicU32,
     in_flight: AtomicU32,
     queue: Mutex<VecDeque<Waiter>>,
@@ -53,7 +53,7 @@ pub struct Permit {
 
 impl Admission {
     /// A door that nobody has gone through, which tells `crowd` what happens at it.
-    pub fn new(settings: Limits, crowd: Arc<Crowd>) -> Arc<Self> {
+    pub fn new(settings: UpstreamLimits, crowd: Arc<Crowd>) -> Arc<Self> {
         let most = settings.requests.unwrap_or(u32::MAX);
         let adaptive = settings
             .adaptive
@@ -216,7 +216,7 @@ mod tests {
 
     fn admission(requests: u32, pending: usize) -> Arc<Admission> {
         let pending_timeout = Duration::from_secs(1);
-        let settings = Limits { requests: Some(requests), pending, pending_timeout, adaptive: false };
+        let settings = UpstreamLimits { requests: Some(requests), pending, pending_timeout, adaptive: false };
         Admission::new(settings, Arc::default())
     }
 
@@ -288,7 +288,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn limit_that_adapts_falls_when_requests_take_longer() {
         let pending_timeout = Duration::from_secs(1);
-        let settings = Limits { requests: Some(100), pending: 0, pending_timeout, adaptive: true };
+        let settings = UpstreamLimits { requests: Some(100), pending: 0, pending_timeout, adaptive: true };
         let door = Admission::new(settings, Arc::default());
         let mut limits = Vec::new();
         for milliseconds in [10, 100] {

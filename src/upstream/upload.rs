@@ -163,9 +163,9 @@ impl Upload {
 
     /// The same, given up where not all of it has come by `deadline`.
     #[must_use]
-    pub fn until(mut self, deadline: Option<Instant>) -> Self {
-        if let Some(streaming) = &mut self.0 {
-            streaming.deadline = deadline;
+    pub fn until(self, deadline: Option<Instant>) -> Self {
+        if let Some(cursor) = &self.0 {
+            cursor.streaming.incoming.borrow_mut().deadline = deadline;
         }
         self
     }
@@ -223,14 +223,9 @@ impl Streaming {
         UploadError(source)
     }
 
-    /// Whether the client has made us wait for too long.
     fn poll_fill(&self, cx: &mut Context<'_>) -> Poll<Result<Fill, UploadError>> {
-        let mut incominglimit = self.incoming.borrow_mutpatience.wait();
-        let incoming =.into_iter().chain(self.deadline).min();
-        limit.is_some_and(|limit| self.alarm.poll_until(cx, limit).is_ready())
-    }
-
-    fn poll_fill(&mut self, cx: &mut *incoming;
+        let mut incoming = self.incoming.borrow_mut();
+        let incoming = &mut *incoming;
         if let Some(expectation) = &mut incoming.expectation {
             ready!(expectation.poll(cx));
             incoming.expectation = None;
@@ -241,14 +236,12 @@ impl Streaming {
             }
             polled => polled,
         };
-        match ready!(polled);
-        incoming.waiting_since = None;
-        match fill {
+        match ready!(polled) {
             Ok(Fill::Data) => {
                 let length = incoming.body.with_data(<[u8]>::len);
                 if length > incoming.counted {
-                    self.patience.moved((length - self.counted) as u64, Instant::now);
-                    if self.deadline.is_some_and(|deadline| deadline <= clock::now()) {
+                    incoming.patience.moved((length - incoming.counted) as u64, Instant::now);
+                    if incoming.deadline.is_some_and(|deadline| deadline <= clock::now()) {
                         return Poll::Ready(Err(self.fail(UploadFailure::Stalled, None)));
                     }
                     self.state.last_progress.set(Some(clock::now()));
@@ -286,10 +279,9 @@ impl Streaming {
 }
 
 impl Incoming {
-    /// Whether the client has made us wait for longer than `stall`.
+    /// Whether the client has made us wait for too long.
     fn poll_stalled(&mut self, cx: &mut Context<'_>) -> bool {
-        let since = *self.waiting_since.get_or_insert_with(Instant::now);
-        let limit = since.checked_add(self.stall);
+        let limit = self.patience.wait(Instant::now).into_iter().chain(self.deadline).min();
         limit.is_some_and(|limit| self.alarm.poll_until(cx, limit).is_ready())
     }
 }
@@ -360,10 +352,9 @@ impl Source for Upload {
         cursor.at = kept.bytes.len();
         data
     }
-
     fn wait(&mut self) {
-        if let Some(streaming) = &mut self.0 {
-            streaming.body.wait();
+        if let Some(cursor) = &mut self.0 {
+            cursor.streaming.incoming.borrow_mut().body.wait();
         }
     }
 }

@@ -18,6 +18,7 @@ mod acme;
 mod addresses;
 mod bodies;
 mod cli;
+mod clients;
 mod demo;
 mod drain;
 mod failures;

@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`Lower`] (what all share), [`value`] (one value at a time), [`header`], [`condition`], [`tls`]
 //! (certificates and keys), then the sections: [`limits`], [`listener`], [`listener_tls`] and [`acme`], [`admin`], [`upstream`] and
-//! [`upstream_tls`], [`split`], [`route`] with [`retry`] and [`limit`]; last [`advice`], what is allowed but odd.
+//! [`upstream_tls`], [`split`], [`route`] with [`retry`] and [`rate`]; last [`advice`], what is allowed but odd.
 //! A function that returns `None` has reported why.
 
 mod acme;
@@ -11,10 +11,10 @@ mod advice;
 mod condition;
 mod header;
 mod health;
-mod limit;
 mod limits;
 mod listener;
 mod listener_tls;
+mod rate;
 mod retry;
 mod route;
 mod split;

@@ -11,7 +11,7 @@ use super::super::field::{Field, PathText, Text};
 use super::super::model::{Action, HostRewrite, Redirect, Respond, Route};
 use super::super::raw::{self, Root};
 use super::super::span::Span;
-use super::{Lower, begin, limit};
+use super::{Lower, begin, rate};
 use crate::logic::balance::Retries;
 use crate::logic::route::{HostPattern, PathPattern, RouteMatch};
 use crate::types::{ByteSize, RouteName, UpstreamName};
@@ -54,7 +54,7 @@ fn route(cx: &mut Lower<'_, '_>, field: &Field<raw::Route>) -> Option<Route> {
         None => raw.retry.is_absent().then(Retries::default),
     };
     let max_body = cx.size(&raw.max_body).map(|size| (size != ByteSize(0)).then_some(size));
-    let rate_limit = optional(&raw.rate_limit, |field| limit::rate_limit(cx, field));
+    let rate_limit = optional(&raw.rate_limit, |field| rate::rate_limit(cx, field));
     let (rewrite_prefix, host) = rewrite?;
     Some(Route {
         name: name?,

@@ -26,7 +26,7 @@ fn upstream(cx: &mut Lower<'_, '_>, name: &Field<Text>, field: &Field<raw::Upstr
     let health = cx.health(&raw.health, endpoints.as_deref());
     let ejection = raw.ejection.get().and_then(|raw| ejection(cx, raw));
     let limits =
-        if raw.limits.is_absent() { Some(None) } else { super::limit::upstream(cx, &raw.limits).map(Some) };
+        if raw.limits.is_absent() { Some(None) } else { super::rate::upstream(cx, &raw.limits).map(Some) };
     let (connect, response, idle) = timeouts?;
     Some(Upstream {
         name: name?,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::diagnostic::Code;
 use super::super::field::{Decimal, Field};
-use super::super::model::{Limits, RateLimit};
+use super::super::model::{RateLimit, UpstreamLimits};
 use super::super::raw;
 use super::{Lower, begin};
 use crate::logic::condition::Source;
@@ -65,7 +65,7 @@ fn rate(cx: &mut Lower<'_, '_>, key: &str, field: &Field<Decimal>, per: Duration
 }
 
 /// The limits of an upstream; `None` when they are wrong.
-pub(super) fn upstream(cx: &mut Lower<'_, '_>, field: &Field<raw::UpstreamLimits>) -> Option<Limits> {
+pub(super) fn upstream(cx: &mut Lower<'_, '_>, field: &Field<raw::UpstreamLimits>) -> Option<UpstreamLimits> {
     let raw = field.get()?;
     let requests = if raw.requests.is_absent() {
         Some(None)
@@ -81,7 +81,7 @@ pub(super) fn upstream(cx: &mut Lower<'_, '_>, field: &Field<raw::UpstreamLimits
             .hint("write how many `requests` there may be, or `adaptive: true`");
         return None;
     }
-    Some(Limits {
+    Some(UpstreamLimits {
         requests: requests?,
         pending: usize::try_from(pending?).ok()?,
         pending_timeout: pending_timeout?,
