@@ -10,7 +10,7 @@ use super::identity::Identity;
 use super::{Failure, headers};
 use crate::state::RoutingHeaders;
 use crate::types::IpSet;
-use crate::wire::{Fields, RequestHead};
+use crate::wire::{Fields, RequestHead, forwarded};
 
 /// Whose headers count on a connection.
 #[derive(Debug, Clone, Copy)]
@@ -81,5 +81,5 @@ pub fn identify(
     headers::strip_hop_by_hop(fields);
     headers::strip_identities(fields, routing, trust.identity);
     headers::client_certificate(fields, identity, trust.forwarding);
-    headers::client_ip(fields, peer, trust.forwarders)
+    forwarded::client_ip(fields, peer, trust.forwarders)
 }

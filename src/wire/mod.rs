@@ -5,12 +5,13 @@
 //! Reading order: [`known`] (the names that the proxy itself reads), [`fields`] (header fields of any protocol),
 //! [`request`] (with its `target`) and [`response`] (heads), `lines` (what both have in common), [`framing`] (where a
 //! body ends), [`chunked`]; [`websocket`] and [`http3`] (where their frames end); of HTTP/2 [`frames`] (which frames pass by, not what is
-//! in them); [`grpc`] (what gRPC adds to HTTP), [`grpc_health`] (its health protocol); [`proxy_protocol`] (whose connection it is); [`certificate`] (what X.509
+//! in them); [`grpc`] (what gRPC adds to HTTP), [`grpc_health`] (its health protocol); [`forwarded`] (who asked, by the word of those between); [`proxy_protocol`] (whose connection it is); [`certificate`] (what X.509
 //! says of a peer). What a message means is not known here; sockets are `net`'s.
 
 pub mod certificate;
 pub mod chunked;
 pub mod fields;
+pub mod forwarded;
 pub mod frames;
 pub mod framing;
 pub mod grpc;
