@@ -41,7 +41,7 @@ use weir::proxy::peer::Peer;
 use weir::proxy::record::{Noted, Record};
 use weir::proxy::view::View;
 use weir::proxy::worker::{Downstream, Serving, Worker};
-use weir::proxy::{respond, underscores};
+use weir::proxy::{paths, respond, underscores};
 use weir::state::build::build;
 use weir::state::{Current, Plan, RouteEntry};
 use weir::telemetry::{ConnectionEvent, Metrics};
@@ -191,6 +191,7 @@ impl Proxy {
         let trust = Trust::of(settings.trust.as_ref(), peer);
         let authority = addressee(head, settings.strict_host, trust.forwarding);
         underscores::settle(&mut head.fields, settings.underscores).unwrap();
+        paths::settle(head, settings.paths).unwrap();
         let client_ip = identify(&mut head.fields, &snapshot.routing_headers, trust, peer, None);
         black_box(headers::is_secure(&head.fields, trust.forwarding, self.downstream.secure));
         headers::request_id(&mut head.fields, trust.identity, passing.random);
@@ -294,6 +295,7 @@ impl Proxy {
                 host: authority.as_str().into(),
                 request_id: record.head.fields.get(Known::XRequestId).unwrap_or_default().into(),
                 client_ip,
+                asked: None,
                 listener: Arc::clone(&self.downstream.listener),
             });
         }

@@ -95,6 +95,7 @@ codes! {
     CertificateTime "certificate-time" "a certificate has expired or is not valid yet";
     RedirectLoop "redirect-loop" "a redirect leads to where it came from";
     UnreachableRoute "unreachable-route" "another route takes every request of this one";
+    UnmatchedPath "unmatched-path" "no request has a route's path, as the listeners read paths";
     UnusedUpstream "unused-upstream" "no route and no split leads to an upstream";
     UnusedSplit "unused-split" "no route leads to a split";
     InsecureUpstream "insecure-upstream" "an upstream's endpoints are believed whatever certificate they show";

@@ -17,6 +17,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("`listeners[].timeouts`", "ListenerTimeouts"),
     ("`listeners[].limits`", "ListenerLimits"),
     ("`listeners[].min_rate`", "MinRate"),
+    ("`listeners[].paths`", "Paths"),
     ("`listeners[].tls`", "ListenerTls"),
     ("`listeners[].tls.certificates[]`", "Certificate"),
     ("`listeners[].tls.acme`", "Acme"),

@@ -18,7 +18,7 @@ use crate::logic::limit::Rate;
 use crate::logic::route::RouteMatch;
 use crate::logic::split::Split;
 use crate::types::{BindAddress, ByteSize, EndpointAddress, IpSet, ListenerName, RouteName, UpstreamName};
-use crate::wire::Fields;
+use crate::wire::{Fields, PathRules};
 
 /// A whole configuration.
 #[derive(Debug, Clone)]
@@ -82,6 +82,8 @@ pub struct Listener {
     pub strict_host: bool,
     /// What becomes of request headers whose names have `_`.
     pub underscores: Underscores,
+    /// What becomes of paths.
+    pub paths: PathRules,
 }
 
 /// What all clients together may have at once.

@@ -376,6 +376,8 @@ fn change_is_told_by_name() {
         (":8080", ":8081", "listeners ~listener-1"),
         (":8080", ":8080, strict_host: true", "listeners ~listener-1"),
         (":8080", ":8080, underscores: remove", "listeners ~listener-1"),
+        (":8080", ":8080, paths: { slashes: merge }", "listeners ~listener-1"),
+        (":8080", ":8080, paths: { dot_segments: resolve, escapes: normalize }", "nothing"),
         (":8080", ":8080, strict_host: false, underscores: keep", "nothing"),
         (
             "routes: [{ split: shop }]",

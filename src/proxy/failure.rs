@@ -23,6 +23,8 @@ pub enum Failure {
     UnderscoreHeader,
     /// The request target cannot be served (`OPTIONS *` aside, a path is needed).
     BadTarget,
+    /// The path may be read in several ways, and the listener does not take such.
+    AmbiguousPath,
     /// An identity header came twice with different values.
     AmbiguousKey,
     /// The unit key is over 1 KiB.
@@ -89,7 +91,7 @@ pub enum Failure {
 
 impl Failure {
     /// Every failure.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 3834] = [
         Self::MalformedHead,
         Self::HeadTooLarge,
         Self::TargetTooLong,
@@ -97,6 +99,7 @@ impl Failure {
         Self::BadHost,
         Self::UnderscoreHeader,
         Self::BadTarget,
+        Self::AmbiguousPath,
         Self::AmbiguousKey,
         Self::KeyTooLong,
         Self::MissingKey,
@@ -142,6 +145,9 @@ impl Failure {
                 (400, "underscore_header", Client, "header names with `_` are not taken here")
             }
             Self::BadTarget => (400, "bad_target", Client, "the request target is not a path"),
+            Self::AmbiguousPath => {
+                (400, "ambiguous_path", Client, "the path may be read in more than one way")
+            }
             Self::AmbiguousKey => {
                 (400, "ambiguous_key", Client, "an identity header came twice with different values")
             }

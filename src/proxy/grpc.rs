@@ -29,6 +29,7 @@ pub fn status(failure: Failure) -> Status {
         | Failure::BadHost
         | Failure::UnderscoreHeader
         | Failure::BadTarget
+        | Failure::AmbiguousPath
         | Failure::AmbiguousKey
         | Failure::KeyTooLong
         | Failure::MissingKey

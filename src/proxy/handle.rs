@@ -19,7 +19,7 @@ use super::record::{Noted, Record};
 use super::stay::{Kind, Stay};
 use super::view::View;
 use super::worker::{Downstream, Serving, Worker, secret_bits};
-use super::{Failure, Outbound, Request, Response, Tunnel, challenge, grpc, respond, underscores};
+use super::{Failure, Outbound, Request, Response, Tunnel, challenge, grpc, paths, respond, underscores};
 use crate::config::model::{Action, Listener, Route, SplitConfig};
 use crate::logic::limit::Verdict;
 use crate::logic::route::{Lookup, PathPattern};
@@ -145,6 +145,7 @@ impl<'a> Phases<'a> {
         };
         let authority = addressee(head, settings.strict_host, self.downstream.secure || trust.forwarding);
         let is_named_well = underscores::settle(&mut head.fields, settings.underscores);
+        let asked = paths::settle(head, settings.paths);
         let identity = self.downstream.identity.as_deref();
         let client_ip = identify(&mut head.fields, &snapshot.routing_headers, trust, peer.ip(), identity);
         self.secure = headers::is_secure(&head.fields, trust.forwarding, self.downstream.secure);
@@ -155,6 +156,7 @@ impl<'a> Phases<'a> {
                 host: authority.as_ref().map(Authority::as_str).unwrap_or_default().into(),
                 request_id: head.fields.get(Known::XRequestId).unwrap_or_default().into(),
                 client_ip,
+                asked: asked.as_ref().ok().and_then(Clone::clone),
                 listener: settings.clone(),
             };
             record.note(noted);
@@ -163,6 +165,7 @@ impl<'a> Phases<'a> {
         self.admit(record)?;
         let head = &mut record.head;
         is_named_well?;
+        asked?;
         if is_about_server(head, &authority)? {
             return Ok(Step::Answer(respond::options(), None));
         }
@@ -209,7 +212,7 @@ impl<'a> Phases<'a> {
             }
         }
 
-        let limit = limit_of(&entry.route, &body)?;
+        let limit = limit_ofbody_limit(&entry.route, &body)?;
         let target = respond::rewritten(head, entry.route.rewrite_prefix.as_deref(), pattern)?;
         let host = Host::of(head, &authority, &entry.route.host)?;
         let forwarding = Forwarding {
@@ -457,6 +460,14 @@ fn limit_of(route: &Route, body: &Inbound) -> Result<Option<u64>, Failure> {
         return Err(Failure::BodyTooLarge);
     }
     Ok(limit)
+/// The most bytes that a request's body may have on `route`.
+///
+/// # Errors
+/// [`Failure::BodyTooLarge`] where `body` says itself that it has more.
+fn body_limit(route: &Route, body: &Inbound) -> Result<Option<u64>, Failure> {
+    let limit = route.max_body.map(|size| size.0);
+    let is_over = limit.zip(body.length()).is_some_and(|(limit, length)| length > limit);
+    if is_over { Err(Failure::BodyTooLarge) } else { Ok(limit) }
 }
 
 /// Gives a request for a tunnel by HTTP/2 the key that HTTP/1.1 asks for (RFC 8441 §5).

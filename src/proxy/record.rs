@@ -77,6 +77,8 @@ pub struct Noted {
     pub request_id: Box<[u8]>,
     /// The client.
     pub client_ip: IpAddr,
+    /// The path asked for, where the one that goes on is another.
+    pub asked: Option<Box<str>>,
     /// The listener.
     pub listener: Arc<crate::config::model::Listener>,
 }
@@ -266,7 +268,7 @@ impl Record {
             protocol: protocol(self.head.version),
             method: self.head.method.as_str().as_bytes(),
             host: noted.host.as_bytes(),
-            path: self.head.path().as_bytes(),
+            path: noted.asked.as_deref().unwrap_or_else(|| self.head.path()).as_bytes(),
             status: self.status.as_u16(),
             grpc_status: self.grpc.map(Status::as_str),
             route: route.map_or("", |route| &*route.name),

@@ -11,6 +11,7 @@ use super::{Failure, Outbound, Response};
 use crate::config::model;
 use crate::logic::route::PathPattern;
 use crate::state::limiter::{self, Limiter};
+use crate::wire::path::dot_segments;
 use crate::wire::{Known, RequestHead};
 
 const TEXT: &[u8] = b"text/plain; charset=utf-8";
@@ -120,7 +121,8 @@ pub fn redirect(
 /// The target of a request that goes to an upstream, after a prefix rewrite; `None` where it stays as it is.
 ///
 /// # Errors
-/// [`Failure::BadTarget`] when what comes out is no request target.
+/// [`Failure::BadTarget`] when what comes out is no request target; [`Failure::AmbiguousPath`] when the rewrite makes a
+/// segment of dots where there was none, which might lead out of `prefix`.
 pub fn rewritten(
     head: &RequestHead,
     prefix: Option<&str>,
@@ -130,6 +132,9 @@ pub fn rewritten(
     let everything = PathPattern::Prefix(String::new());
     let path = pattern.unwrap_or(&everything).rewrite(head.path(), prefix);
     let path = path.unwrap_or_else(|| head.path().to_owned());
+    if dot_segments(&path) > dot_segments(head.path()) {
+        return Err(Failure::AmbiguousPath);
+    }
     let target = match head.query() {
         Some(query) => format!("{path}?{query}"),
         None => path,

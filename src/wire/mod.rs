@@ -3,7 +3,7 @@
 //! parsers could read differently is refused, never guessed.
 //!
 //! Reading order: [`known`] (the names that the proxy itself reads), [`fields`] (header fields of any protocol),
-//! [`request`] (with its `target`) and [`response`] (heads), `lines` (what both have in common), [`framing`] (where a
+//! [`request`] (with its `target`) and [`response`] (heads), [`path`] (what a path comes to), `lines` (what both have in common), [`framing`] (where a
 //! body ends), [`chunked`]; [`websocket`] and [`http3`] (where their frames end); of HTTP/2 [`frames`] (which frames pass by, not what is
 //! in them); [`grpc`] (what gRPC adds to HTTP), [`grpc_health`] (its health protocol); [`forwarded`] (who asked, by the word of those between); [`proxy_protocol`] (whose connection it is); [`certificate`] (what X.509
 //! says of a peer). What a message means is not known here; sockets are `net`'s.
@@ -19,6 +19,7 @@ pub mod grpc_health;
 pub mod http3;
 pub mod known;
 mod lines;
+pub mod path;
 pub mod proxy_protocol;
 pub mod request;
 pub mod response;
@@ -35,6 +36,7 @@ pub use frames::{FrameHead, FrameKind, Scanner};
 pub use framing::{FramingError, Length};
 pub use http3::StreamFrames;
 pub use known::Known;
+pub use path::{AmbiguousPath, PathRules};
 pub use request::RequestHead;
 pub use response::ResponseHead;
 

@@ -112,7 +112,7 @@ impl RequestHead {
         std::str::from_utf8(self.fields.text(from, to)).unwrap_or_default()
     }
 
-    /// The path as sent, beginning with `/`; or `*`; empty for CONNECT.
+    /// The path as sent, or as it was set since, beginning with `/`; or `*`; empty for CONNECT.
     pub fn path(&self) -> &str {
         self.str(self.path.0, self.path.1)
     }
@@ -120,6 +120,13 @@ impl RequestHead {
     /// The query as sent, without `?`.
     pub fn query(&self) -> Option<&str> {
         (self.query_end > self.path.1).then(|| self.str(self.path.1 + 1, self.query_end))
+    }
+
+    /// Puts `path` in place of the path; the query stays.
+    pub fn set_path(&mut self, path: &str) {
+        let query = self.fields.text(self.path.1, self.query_end).to_vec();
+        self.path = self.fields.keep(path.as_bytes());
+        self.query_end = self.fields.keep(&query).1;
     }
 
     /// The path and the query as sent.

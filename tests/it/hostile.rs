@@ -3,6 +3,7 @@
 mod floods;
 mod http2;
 mod limits;
+mod paths;
 
 use std::time::Duration;
 

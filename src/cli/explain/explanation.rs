@@ -40,6 +40,8 @@ pub(super) struct Asking {
     pub(super) method: String,
     /// The path and the query.
     pub(super) target: String,
+    /// The path and the query that routes read and the upstream gets, where the listener's `paths` make another of it.
+    pub(super) read_as: Option<String>,
     /// The host; `None` without one, or with one that is none.
     pub(super) host: Option<String>,
 }

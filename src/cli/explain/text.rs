@@ -23,6 +23,9 @@ pub(super) fn page(told: &Explanation) -> String {
     let Explanation { request, client, .. } = told;
     let host = request.host.as_deref().map(|host| format!(" of {host}")).unwrap_or_default();
     page.line("request", &format!("{} {}{host}", request.method, request.target));
+    if let Some(read_as) = &request.read_as {
+        page.line("read as", read_as);
+    }
     page.line("client", &who(client));
     let removed = told.removed.iter().map(|removed| [removed.header.clone(), reason(removed.why).to_owned()]);
     page.table("removed", &removed.collect::<Vec<_>>());

@@ -26,11 +26,11 @@ use crate::proxy::host::Host;
 use crate::proxy::identify::{Trust, addressee, identify, is_about_server};
 use crate::proxy::peer::Peer;
 use crate::proxy::view::View;
-use crate::proxy::{Failure, Identity, Response, respond, underscores};
+use crate::proxy::{Failure, Identity, Response, paths, respond, underscores};
 use crate::state::RoutingHeaders;
 use crate::state::build::routing_headers;
 use crate::types::UpstreamName;
-use crate::wire::{Fields, Known, RequestHead};
+use crate::wire::{Fields, Known, PathRules, RequestHead};
 
 /// A request that is refused.
 struct Refused {
@@ -63,6 +63,7 @@ impl Explanation {
             request: Asking {
                 method: asked.head.method.to_string(),
                 target: asked.head.path_and_query().to_owned(),
+                read_as: None,
                 host: Authority::of(&asked.head).ok().map(|authority| authority.as_str().to_owned()),
             },
             client: Client {
@@ -88,6 +89,7 @@ impl Explanation {
             trust: Trust::of(trust, peer.ip()),
             strict_host: settings.is_some_and(|listener| listener.strict_host),
             underscores: settings.map(|listener| listener.underscores).unwrap_or_default(),
+            paths: settings.map(|listener| listener.paths).unwrap_or_default(),
             secure: asked.secure
                 || identity.is_some()
                 || settings.is_some_and(|listener| listener.tls.is_some()),
@@ -116,6 +118,7 @@ struct Way<'a> {
     trust: Trust<'a>,
     strict_host: bool,
     underscores: Underscores,
+    paths: PathRules,
     secure: bool,
     identity: Option<&'a Identity>,
 }
@@ -127,6 +130,9 @@ impl Way<'_> {
         let asked = head.fields.clone();
         underscores::settle(&mut head.fields, self.underscores)
             .map_err(|failure| badly_named(failure, &asked))?;
+        if paths::settle(&mut head, self.paths)?.is_some() {
+            told.request.read_as = Some(head.path_and_query().to_owned());
+        }
         if is_about_server(&head, &authority)? {
             told.answer = Some(Answer::new(&respond::options()));
             return Ok(());

@@ -12,13 +12,14 @@ use super::super::raw::{self, Root};
 use super::super::report::Report;
 use super::super::span::Span;
 use super::begin;
-use crate::logic::route::shadowed;
+use crate::logic::route::{PathPattern, shadowed};
 use crate::types::BindAddress;
 
 /// Puts warnings and notes on `config`, which `root` describes, into the report.
 pub(super) fn advise(report: &mut Report<'_>, root: &Root, config: &Config) {
     unused(report, root, config);
     unreachable(report, root, config);
+    unmatched(report, root, config);
     insecure(report, root, config);
     looping(report, root, config);
     untrusted(report, root, config);
@@ -70,6 +71,44 @@ fn unreachable(report: &mut Report<'_>, root: &Root, config: &Config) {
                     "no request takes this route",
                 )
                 .related(begin(by.span), "this one takes them all");
+        }
+    }
+}
+
+/// Paths of routes that no request has, for what is sent so is another path before a route is looked up.
+fn unmatched(report: &mut Report<'_>, root: &Root, config: &Config) {
+    for (route, field) in config.routes.iter().zip(root.routes.items()) {
+        let Some(raw) = field.get() else { continue };
+        let is_of_route = |index: &usize| {
+            route.matches.listeners.as_ref().is_none_or(|listeners| listeners.contains(index))
+        };
+        let listeners = config.listeners.iter().enumerate().filter(|(index, _)| is_of_route(index));
+        let rules: Vec<_> = listeners.map(|(_, listener)| listener.paths).collect();
+        for (pattern, written) in route.matches.paths.iter().zip(raw.paths.items()) {
+            let (literal, rest) = match pattern {
+                PathPattern::Exact(path) => (path, ""),
+                PathPattern::Prefix(path) => (path, "/*"),
+                PathPattern::Regex(_) => continue,
+            };
+            let mut settled = rules.iter().map(|rules| rules.settled(literal));
+            let Some(first) = settled.next() else { continue };
+            let stays = |settled: &Result<std::borrow::Cow<'_, str>, _>| settled.as_deref() == Ok(&**literal);
+            if stays(&first) || settled.any(|other| stays(&other)) {
+                continue;
+            }
+            let warning = report.add(
+                Severity::Warning,
+                Code::UnmatchedPath,
+                written.span,
+                "no request has this path when a route is looked up",
+            );
+            match first {
+                Ok(path) => warning.hint(format!(
+                    "write `{}{rest}`, which it comes to",
+                    if rest.is_empty() { &*path } else { path.trim_end_matches('/') }
+                )),
+                Err(_) => warning.hint("the listener's `paths` refuse it, say there what they are to keep"),
+            };
         }
     }
 }

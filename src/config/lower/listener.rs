@@ -5,7 +5,7 @@ use super::super::field::Field;
 use super::super::model::{Admin, Listener, Telemetry, Underscores};
 use super::super::raw::{self, Root};
 use super::super::span::Span;
-use super::{Lower, begin, limits, shown};
+use super::{Lower, begin, limits, shown, paths};
 use crate::types::{BindAddress, ByteSize, ListenerName};
 
 const LEAST_HEADER: ByteSize = ByteSize(4 << 10);
@@ -76,6 +76,7 @@ fn listener(cx: &mut Lower<'_, '_>, field: &Field<raw::Listener>) -> Option<List
             raw::Underscores::Remove => Underscores::Remove,
             raw::Underscores::Refuse => Underscores::Refuse,
         },
+        paths: paths::rules(&raw.paths)?,
     })
 }
 

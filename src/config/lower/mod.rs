@@ -1,7 +1,7 @@
 //! Raw to valid: what the values mean, alone and together. Every error is reported, none hides another.
 //!
 //! Reading order: [`Lower`] (what all share), [`value`] (one value at a time), [`header`], [`condition`], [`tls`]
-//! (certificates and keys), then the sections: [`limits`], [`listener`], [`listener_tls`] and [`acme`], [`admin`], [`upstream`] and
+//! (certificates and keys), then the sections: [`limits`], [`listener`], [`listener_tls`], [`paths`] and [`acme`], [`admin`], [`upstream`] and
 //! [`upstream_tls`], [`split`], [`route`] with [`retry`] and [`rate`]; last [`advice`], what is allowed but odd.
 //! A function that returns `None` has reported why.
 
@@ -16,6 +16,7 @@ mod listener;
 mod listener_tls;
 mod rate;
 mod retry;
+mod paths;
 mod route;
 mod split;
 mod tls;

@@ -10,6 +10,7 @@ use super::Lower;
 use crate::logic::condition::Source;
 use crate::types::quantity::parse_duration;
 use crate::types::{BindAddress, ByteSize, IpSet, NameError, Share};
+use crate::wire::path::dot_segments;
 
 impl Lower<'_, '_> {
     /// A duration, which may be zero.
@@ -153,8 +154,16 @@ impl Lower<'_, '_> {
     pub(super) fn sent_path(&mut self, field: &Field<SentPath>) -> Option<String> {
         let text = field.get()?.as_ref();
         let is_path = text.starts_with('/') && !text.contains(['?', '#', '*']);
-        if is_path && text.parse::<http::uri::PathAndQuery>().is_ok_and(|path| path.as_str() == text) {
+        if is_path
+            && dot_segments(text) == 0
+            && text.parse::<http::uri::PathAndQuery>().is_ok_and(|path| path.as_str() == text)
+        {
             return Some(text.to_owned());
+        }
+        if text.starts_with('/') && dot_segments(text) > 0 {
+            let message = format!("`{}` has segments of dots", text.escape_debug());
+            self.invalid(Code::InvalidPath, field, message).hint("write the path that it comes to");
+            return None;
         }
         let message = format!("`{}` is not a path that can be sent", text.escape_debug());
         self.invalid(Code::InvalidPath, field, message)

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::field::{Field, Name, Period, Size, Text, section};
 use super::limits::{ListenerLimits, MinRate};
+use super::paths::Paths;
 use super::tls::ListenerTls;
 
 presets! {
@@ -62,6 +63,10 @@ pub(in crate::config) struct Listener {
     /// header that routing reads is removed in any case.
     #[serde(default = "keep")]
     pub(in crate::config) underscores: Field<Underscores>,
+    /// What becomes of paths that may be written in several ways. Routes read what comes of it, and the upstream gets
+    /// that.
+    #[serde(default = "section::<Paths>")]
+    pub(in crate::config) paths: Field<Paths>,
 }
 
 /// Whether connections begin with a PROXY header.

@@ -23,6 +23,7 @@ mod limit;
 mod limits;
 mod listener;
 mod observe;
+pub(super) mod paths;
 mod route;
 mod split;
 mod tls;

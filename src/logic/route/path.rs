@@ -1,6 +1,7 @@
 //! Path patterns: exact `/a`, prefix by whole segments `/a/*`, regular expression `~/v[0-9]+/.*`.
 //!
-//! Paths are compared byte by byte as they are sent: nothing is decoded, folded or normalised here. Which of several
+//! Paths are compared byte by byte as they are sent on: what the listener makes of them is done before, and nothing is
+//! decoded, folded or normalised here. Which of several
 //! patterns wins is `path_index`'s.
 
 use std::fmt;

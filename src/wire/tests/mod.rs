@@ -5,6 +5,7 @@ mod chunks;
 mod edits;
 mod fields;
 mod framing;
+mod paths;
 mod properties;
 mod proxy_protocol;
 mod requests;

@@ -48,6 +48,19 @@ sent       /cart?a=b of shop.example.com
 }
 
 #[test]
+fn path_is_told_as_it_is_read_or_refused() {
+    let folder = Folder::new(SHOP);
+    let told =
+        explain(&folder, &["-H", "x-user-id: 42", "http://shop.example.com/x/%2e./api/%63art?a=/../b"]);
+    assert_eq!(told["request"]["target"], "/x/%2e./api/%63art?a=/../b");
+    assert_eq!(told["request"]["read_as"], "/api/cart?a=/../b");
+    assert_eq!(told["route"]["path"], "/api/*");
+    assert_eq!(told["sent"]["target"], "/cart?a=/../b");
+    let told = explain(&folder, &["http://shop.example.com/x/..%2fapi"]);
+    assert_eq!(told["answer"]["error"], "ambiguous_path");
+}
+
+#[test]
 fn absolute_target_and_headers_with_an_underscore_are_told_as_the_proxy_takes_them() {
     check_page(
         &[
@@ -213,7 +226,7 @@ fn json_tells_each_step_under_a_stable_name() {
     let mut told = explain(&folder, &args);
     let headers = told["sent"]["headers"].take();
     let expected = json!({
-        "request": { "method": "POST", "target": "/api/cart", "host": "shop.example.com" },
+        "request": { "method": "POST", "target": "/api/cart", "read_as": null, "host": "shop.example.com" },
         "client": { "peer": "127.0.0.1", "listener": "web", "trusted": true, "address": "127.0.0.1" },
         "removed": [],
         "route": {

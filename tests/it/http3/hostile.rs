@@ -153,6 +153,36 @@ async fn heads_that_are_none_end_their_stream_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn path_is_settled_as_in_every_protocol() {
+    let upstream = Upstream::named("one").await;
+    let edge = Edge::before(upstream.address).await;
+    let (connection, _endpoint) = plain(&edge.authority, edge.address, SHOP).await;
+    for (path, expected) in [
+        ("/a/../b?c=/../d", Some("/b?c=/../d")),
+        ("/a/%2e%2e/%61", Some("/a")),
+        ("//a/.", Some("//a/")),
+        ("/../..", Some("/")),
+        ("/a/..%2fb", None),
+        ("/a/..;/b", None),
+        ("/a/%252e%252e/b", None),
+        ("/a%00", None),
+    ] {
+        let fields = [&pseudo("GET")[..3], &[(":path", path)]].concat();
+        let (mut send, mut recv) = connection.open_bi().await.unwrap();
+        send.write_all(&head(&fields)).await.unwrap();
+        send.finish().unwrap();
+        let before = upstream.count();
+        let answer = timeout(PATIENCE, recv.read_to_end(1 << 16)).await.expect("an end").expect("an answer");
+        let seen = (upstream.count() > before).then(|| upstream.last().target);
+        assert_eq!(seen.as_deref(), expected, "{path}");
+        let is_refused = String::from_utf8_lossy(&answer).contains("(ambiguous_path)");
+        assert_eq!(is_refused, expected.is_none(), "{path}");
+    }
+    drop(connection);
+    edge.assert_in_order().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn head_over_the_limit_is_answered_so() {
     let upstream = Upstream::named("one").await;
     let edge =

@@ -25,8 +25,8 @@ async fn prefix_is_rewritten_at_its_edge_and_nothing_else_is_touched() {
         ("paths: [/api/*], rewrite: { prefix: / }", "/api//evil.test/x", "/evil.test/x"),
         (
             "paths: [/api/*], rewrite: { prefix: /v2 }",
-            "/api/a%2Fb/%e4/..%2f/./c;d=1",
-            "/v2/a%2Fb/%e4/..%2f/./c;d=1",
+            "/api/a%2Fb/%E4/a.%2F.b/..c;d=1",
+            "/v2/a%2Fb/%E4/a.%2F.b/..c;d=1",
         ),
         ("paths: [/api/*], rewrite: { prefix: /v2 }", "/api/api/x", "/v2/api/x"),
         ("paths: [/exact], rewrite: { prefix: /new }", "/exact?q", "/new?q"),
