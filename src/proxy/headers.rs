@@ -32,9 +32,11 @@ const FORWARDING: [Known; 4] =
     [Known::XForwardedFor, Known::XForwardedProto, Known::XForwardedHost, Known::Forwarded];
 
 /// What belongs into a head alone (RFC 9110 §6.5.1).
-const OF_A_HEAD: [Known; 8] = [
+const OF_A_HEAD: [Known; 10] = [
     Known::Te,
     Known::Host,
+    Known::Expect,
+    Known::Trailer,
     Known::ContentLength,
     Known::Authorization,
     Known::Cookie,

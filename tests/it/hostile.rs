@@ -1,9 +1,12 @@
 //! Clients that lie, dawdle or vanish: nothing of theirs reaches an upstream that should not, and nothing of it stays.
 
+mod bombs;
 mod floods;
 mod http2;
 mod limits;
 mod paths;
+mod smuggling;
+mod spoofing;
 
 use std::time::Duration;
 

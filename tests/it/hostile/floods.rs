@@ -91,6 +91,70 @@ async fn flood_of_any_kind_is_answered_with_goaway_and_counted_once() {
     }
 }
 
+/// The ways by which a client makes us reset its streams, RFC 9113 §5.4.2: requests that go on behind it, unless it is
+/// counted.
+#[tokio::test]
+async fn streams_that_we_are_made_to_reset_end_the_connection_and_others_are_served_meanwhile() {
+    let upstream = Upstream::answering(|_| std::future::pending()).await;
+    let stage = Stage::before(upstream.address).await;
+    let each = |then: &dyn Fn(u32) -> Vec<u8>| -> Vec<u8> {
+        (0..5000).flat_map(|index| then(index * 2 + 1)).collect()
+    };
+    let opened = |id: u32, flags: u8, then: Vec<u8>| [frame(1, flags, id, HEAD), then].concat();
+    let with = |fields: &[u8]| [HEAD, fields].concat();
+    let length = [&[0x00, 14][..], b"content-length", &[0x01], b"5"].concat();
+    let upper = [&[0x00, 0x03][..], b"X-A", &[0x01], b"b"].concat();
+    let hop = [&[0x00, 10][..], b"connection", &[0x01], b"b"].concat();
+    let rows: Vec<(&str, Vec<u8>)> = vec![
+        ("a window of nothing", each(&|id| opened(id, 0x4, frame(8, 0, id, &[0; 4])))),
+        ("a window that overflows", each(&|id| opened(id, 0x5, frame(8, 0, id, &[0x7f, 0xff, 0xff, 0xff])))),
+        ("data behind the end", each(&|id| opened(id, 0x5, frame(0, 0, id, b"x")))),
+        ("a head behind the end", each(&|id| opened(id, 0x5, frame(1, 0x5, id, HEAD)))),
+        ("trailers that end nothing", each(&|id| opened(id, 0x4, frame(1, 0x4, id, HEAD)))),
+        (
+            "a priority on itself",
+            each(&|id| opened(id, 0x4, frame(2, 0, id, &[&id.to_be_bytes()[..], &[0]].concat()))),
+        ),
+        ("a priority of a wrong length", each(&|id| opened(id, 0x4, frame(2, 0, id, &[0; 4])))),
+        ("a length that is not true", each(&|id| frame(1, 0x5, id, &with(&length)))),
+        (
+            "data over the length",
+            each(&|id| [frame(1, 0x4, id, &with(&length)), frame(0, 1, id, b"123456")].concat()),
+        ),
+        ("a name in upper case", each(&|id| frame(1, 0x5, id, &with(&upper)))),
+        ("a field of a connection", each(&|id| frame(1, 0x5, id, &with(&hop)))),
+        ("no path", each(&|id| frame(1, 0x5, id, &[0x82, 0x86]))),
+        ("answers to settings", frame(SETTINGS, 1, 0, &[]).repeat(20_000)),
+        ("goodbyes", frame(7, 0, 0, &[0; 8]).repeat(20_000)),
+    ];
+    for (row, bytes) in rows {
+        upstream.seen.lock().unwrap().clear();
+        let mut client = Client::connect(stage.proxy.address).await;
+        let (mut read, mut write) = client.0.split();
+        let sending = async {
+            write.write_all(&greeting()).await?;
+            for part in bytes.chunks(10_007) {
+                write.write_all(part).await?;
+                tokio::task::yield_now().await;
+            }
+            std::io::Result::Ok(())
+        };
+        let mut answers = Vec::new();
+        let other = crate::support::raw::exchange(
+            stage.proxy.address,
+            "GET /well HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
+        );
+        let all = async { tokio::join!(sending, read.read_to_end(&mut answers), other) };
+        let (_, _, other) = tokio::time::timeout(crate::support::PATIENCE, all)
+            .await
+            .unwrap_or_else(|_| panic!("{row}: not closed"));
+        assert!(other.starts_with("HTTP/1.1 200"), "{row}: {other}");
+        drop(client);
+        assert!(upstream.count() < 2500, "{row}: {} requests", upstream.count());
+        stage.assert_in_order().await;
+    }
+}
+
 /// The code of the GOAWAY in these frames.
 fn goodbye_in(mut bytes: &[u8]) -> Option<u32> {
     let mut code = None;

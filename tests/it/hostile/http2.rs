@@ -154,7 +154,7 @@ async fn frames_that_break_the_protocol_end_the_stream_or_the_connection() {
 }
 
 /// Reads frames until one ends the stream or the connection: a reset, a GOAWAY, an answer, or the end.
-async fn drain_answer(stream: &mut TcpStream, row: &str) {
+pub(super) async fn drain_answer(stream: &mut TcpStream, row: &str) {
     let reading = async {
         let mut head = [0; 9];
         while stream.read_exact(&mut head).await.is_ok() {

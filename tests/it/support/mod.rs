@@ -42,3 +42,25 @@ pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut condition: 
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
+
+/// The bytes that a line of a corpus stands for: what `escape_ascii` writes.
+pub fn unescaped(line: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut rest = line.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match (byte, byte == b'\\') {
+            (_, true) => match rest.next().unwrap() {
+                b'r' => b'\r',
+                b'n' => b'\n',
+                b't' => b'\t',
+                b'x' => {
+                    let digits = [rest.next().unwrap(), rest.next().unwrap()];
+                    u8::from_str_radix(std::str::from_utf8(&digits).unwrap(), 16).unwrap()
+                }
+                other => other,
+            },
+            (byte, false) => byte,
+        });
+    }
+    bytes
+}
