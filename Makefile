@@ -6,13 +6,10 @@
 # Pinned, so that a check means the same everywhere; in a folder by version, so that a new one is fetched.
 DENY_VERSION := 0.20.2
 DENY := .tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
-FUZZ_VERSION := 0.13.1
-FUZZ := .tools/cargo-fuzz-$(FUZZ_VERSION)/bin/cargo-fuzz
 
-# How long each fuzz target runs, and where what they find is kept between runs.
+# How long each fuzz target runs, and which: all of them where none is named.
 FUZZ_SECONDS ?= 10
-FUZZ_TARGETS := http1_request http1_split http1_response chunked proxy_header
-FUZZ_CORPUS := target/fuzz-corpus
+FUZZ_TARGETS ?=
 
 # What tests talk to beside Rust's own, as PACKAGE:PROGRAM.
 PEERS := haproxy:haproxy openssl:openssl curl:curl pebble:pebble nghttp2-client:h2load nghttp2-server:nghttpd
@@ -70,19 +67,8 @@ bench-crowd: release ## latency beside 10 000 idle and 1 000 slow clients
 bench-peers: release ## CPU, memory, latency and handshakes beside nginx, HAProxy and Envoy; writes docs/performance
 	python3 benches/peers/run.py
 
-# The nightly toolchain is needed. There is no `unsafe` to watch, so no sanitizer is. An input that breaks a check is
-# left in `target`.
-fuzz: $(FUZZ) ## fuzz the parsers, each for FUZZ_SECONDS
-	PATH="$(dir $(abspath $(FUZZ))):$$PATH"; set -e; \
-	cargo +nightly fuzz build --fuzz-dir tests/fuzz --target-dir target/fuzz --sanitizer none; \
-	for target in $(FUZZ_TARGETS); do \
-		cargo +nightly run --locked --quiet --release --manifest-path tests/fuzz/Cargo.toml \
-			--target-dir target/fuzz-tools --example corpus -- \
-			unpack tests/corpus/fuzz/$$target.txt $(FUZZ_CORPUS)/$$target; \
-		cargo +nightly fuzz run --fuzz-dir tests/fuzz --target-dir target/fuzz --sanitizer none \
-			$$target $(FUZZ_CORPUS)/$$target -- -dict=tests/fuzz/wire.dict -max_len=1024 -timeout=10 \
-			-max_total_time=$(FUZZ_SECONDS) -artifact_prefix=target/ -print_final_stats=1; \
-	done
+fuzz: ## fuzz the parsers, each for FUZZ_SECONDS
+	.ci/fuzz $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 advisories: $(DENY) ## known vulnerabilities in the dependencies (needs a network)
 	$(DENY) check advisories
@@ -91,7 +77,3 @@ advisories: $(DENY) ## known vulnerabilities in the dependencies (needs a networ
 $(DENY):
 	CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_OPT_LEVEL=1 \
 		cargo install --locked --root .tools/cargo-deny-$(DENY_VERSION) cargo-deny@$(DENY_VERSION)
-
-$(FUZZ):
-	CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_OPT_LEVEL=1 \
-		cargo install --locked --root .tools/cargo-fuzz-$(FUZZ_VERSION) cargo-fuzz@$(FUZZ_VERSION)

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use http::Method;
 
 use super::reading::End;
-use super::{oracle, reading};
+use super::{configuration, oracle, parsers, reading};
 use crate::wire::HeadError;
 
 fn files(folder: &str) -> Vec<PathBuf> {
@@ -75,6 +75,10 @@ fn payload_gives_the_verdict_that_its_file_tells() {
 
 #[test]
 fn inputs_that_the_fuzzer_found_pass_its_checks() {
+    let targets = files("../fuzz/fuzz_targets");
+    let stems =
+        |files: &[PathBuf]| files.iter().map(|file| file.file_stem().unwrap().to_owned()).collect::<Vec<_>>();
+    assert_eq!(stems(&targets), stems(&files("fuzz")), "each target has a corpus, and each corpus a target");
     for file in files("fuzz") {
         let target = file.file_stem().unwrap().to_str().unwrap().to_owned();
         let text = text(&file);
@@ -97,6 +101,13 @@ fn inputs_that_the_fuzzer_found_pass_its_checks() {
                 }
                 "chunked" => reading::check_chunks_with_cuts(input),
                 "proxy_header" => reading::check_proxy_header(input),
+                "target" => parsers::check_target(input),
+                "sources" => parsers::check_sources(input),
+                "forwarded" => parsers::check_forwarded(input),
+                "token" => parsers::check_token(input),
+                "frames" => parsers::check_frames(input),
+                "certificate" => parsers::check_certificate(input),
+                "configuration" => configuration::check_configuration(input),
                 other => panic!("{other} is no target"),
             }
         }

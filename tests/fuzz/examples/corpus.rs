@@ -1,4 +1,4 @@
-//! `corpus unpack FILE FOLDER` writes each line of a packed corpus into a file of its own; `corpus pack FOLDER FILE`
+//! Built by `rustc` alone, so that it needs nothing of the fuzzer: `corpus unpack FILE FOLDER` writes each line of a packed corpus into a file of its own; `corpus pack FOLDER FILE`
 //! puts the short ones of a folder together again.
 
 use std::error::Error;
