@@ -212,7 +212,7 @@ impl<'a> Phases<'a> {
             }
         }
 
-        let limit = limit_ofbody_limit(&entry.route, &body)?;
+        let limit = body_limit(&entry.route, &body)?;
         let target = respond::rewritten(head, entry.route.rewrite_prefix.as_deref(), pattern)?;
         let host = Host::of(head, &authority, &entry.route.host)?;
         let forwarding = Forwarding {
@@ -453,13 +453,6 @@ impl<'a> Phases<'a> {
     }
 }
 
-/// The largest body that `route` takes; an error where `body` says that it is larger.
-fn limit_of(route: &Route, body: &Inbound) -> Result<Option<u64>, Failure> {
-    let limit = route.max_body.map(|size| size.0);
-    if limit.zip(body.length()).is_some_and(|(limit, length)| length > limit) {
-        return Err(Failure::BodyTooLarge);
-    }
-    Ok(limit)
 /// The most bytes that a request's body may have on `route`.
 ///
 /// # Errors

@@ -5,7 +5,7 @@ use super::super::field::Field;
 use super::super::model::{Admin, Listener, Telemetry, Underscores};
 use super::super::raw::{self, Root};
 use super::super::span::Span;
-use super::{Lower, begin, limits, shown, paths};
+use super::{Lower, begin, limits, paths, shown};
 use crate::types::{BindAddress, ByteSize, ListenerName};
 
 const LEAST_HEADER: ByteSize = ByteSize(4 << 10);
