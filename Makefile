@@ -12,7 +12,8 @@ FUZZ_SECONDS ?= 10
 FUZZ_TARGETS ?=
 
 # What tests talk to beside Rust's own, as PACKAGE:PROGRAM.
-PEERS := haproxy:haproxy openssl:openssl curl:curl pebble:pebble nghttp2-client:h2load nghttp2-server:nghttpd
+PEERS := haproxy:haproxy openssl:openssl curl:curl pebble:pebble nghttp2-client:h2load nghttp2-server:nghttpd \
+	faketime:faketime iproute2:ip
 
 # The load of the benchmarks is a crate of its own, and is checked like this one.
 LOAD := benches/peers/load/Cargo.toml

@@ -4,6 +4,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stdout,
     clippy::disallowed_methods,
     clippy::float_cmp,
     clippy::type_complexity,
@@ -23,6 +24,7 @@ mod demo;
 mod drain;
 mod failures;
 mod fast;
+mod faults;
 mod forwarding;
 mod grpc;
 mod health;

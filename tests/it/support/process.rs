@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -32,7 +33,7 @@ impl Process {
     pub fn start_in(text: &str, environment: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
         command.envs(environment.iter().copied());
-        Self::spawn(text, command)
+        Self::start_by(command, |_| text.to_owned())
     }
 
     /// The same with at most `files` open files.
@@ -40,13 +41,14 @@ impl Process {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")]);
         command.arg(env!("CARGO_BIN_EXE_weir"));
-        Self::spawn(text, command)
+        Self::start_by(command, |_| text.to_owned())
     }
 
-    fn spawn(text: &str, mut command: Command) -> Self {
+    /// The same by a command that lacks only the words after `weir`, and on what `text` makes of the folder.
+    pub fn start_by(mut command: Command, text: impl FnOnce(&Path) -> String) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("weir.yaml");
-        std::fs::write(&path, text).unwrap();
+        std::fs::write(&path, text(folder.path())).unwrap();
         let mut child = command
             .args(["run", "--config"])
             .arg(&path)
@@ -68,7 +70,10 @@ impl Process {
             if let Some((_, rest)) =
                 line.split_once("listening").and_then(|(_, rest)| rest.split_once("address="))
             {
-                break rest.split_whitespace().next().unwrap().parse().unwrap();
+                // One by TCP: a Unix socket is where the test has put it.
+                if let Ok(address) = rest.split_whitespace().next().unwrap().parse() {
+                    break address;
+                }
             }
         };
         Self { child, address, folder, log: Mutex::new(log) }

@@ -72,14 +72,18 @@ impl Proxy {
     /// The value of the series `name{labels}` whose labels contain every one of `labels` (as `key="value"`); 0 where
     /// there is none.
     pub async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
-        let text = self.metrics().await;
-        let rows = text.lines().filter(|line| {
-            let rest = line.strip_prefix(name);
-            rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
-                && labels.iter().all(|label| line.contains(label))
-        });
-        rows.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        value(&self.metrics().await, name, labels)
     }
+}
+
+/// The value of the series `name{labels}` in `metrics` as text, as [`Proxy::metric`] has it.
+pub fn value(metrics: &str, name: &str, labels: &[&str]) -> f64 {
+    let rows = metrics.lines().filter(|line| {
+        let rest = line.strip_prefix(name);
+        rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
+            && labels.iter().all(|label| line.contains(label))
+    });
+    rows.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
 
 /// The TCP address in `address`.
