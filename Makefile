@@ -1,7 +1,7 @@
 # The commands of the house; `make` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test peers check fmt clippy doc deny tidy release bench bench-crowd bench-peers fuzz advisories
+.PHONY: help demo test peers check fmt clippy doc deny tidy release bench bench-crowd bench-peers faults soak fuzz advisories
 
 # Pinned, so that a check means the same everywhere; in a folder by version, so that a new one is fetched.
 DENY_VERSION := 0.20.2
@@ -10,6 +10,9 @@ DENY := .tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 # How long each fuzz target runs, and which: all of them where none is named.
 FUZZ_SECONDS ?= 10
 FUZZ_TARGETS ?=
+
+# How long a soak takes.
+SOAK ?= 3m
 
 # What tests talk to beside Rust's own, as PACKAGE:PROGRAM.
 PEERS := haproxy:haproxy openssl:openssl curl:curl pebble:pebble nghttp2-client:h2load nghttp2-server:nghttpd \
@@ -68,6 +71,15 @@ bench-crowd: release ## latency beside 10 000 idle and 1 000 slow clients
 bench-peers: release ## CPU, memory, latency and handshakes beside nginx, HAProxy and Envoy; writes docs/performance
 	python3 benches/peers/run.py
 
+faults: ## what faults of endpoints cost, at 2000 requests a second
+	python3 benches/peers/faults.py
+
+# WEIR=PATH soaks another binary than that of the tests.
+soak: ## clients of every kind and endpoints that come and go, for SOAK (3m; or 20s, 2h); what was taken is given back
+	SOAK=$(SOAK) cargo test --locked --test soak
+
+# The nightly toolchain is needed. There is no `unsafe` to watch, so no sanitizer is. An input that breaks a check is
+# left in `target`.
 fuzz: ## fuzz the parsers, each for FUZZ_SECONDS
 	.ci/fuzz $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
