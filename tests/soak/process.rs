@@ -83,8 +83,9 @@ async fn listen(
     }
 }
 
-/// Keeps what a person would have to act upon, without its time and its fields.
+/// Keeps what a person would have to act upon, without its time and its fields; and what took the long way.
 fn note(trouble: &Mutex<Vec<(String, usize)>>, line: &str) {
+    let line = if line.contains("found=Poll") { "WARN changes found by polling alone" } else { line };
     let Some(at) = ["ERROR", "WARN", "panicked"].iter().filter_map(|word| line.find(word)).min() else {
         return;
     };
