@@ -52,21 +52,35 @@ impl Clocked {
         Self { process, offset }
     }
 
+    /// What `/own` answers, and the date that it tells.
+    async fn own(&self) -> (String, Timestamp) {
+        let request = "GET /own HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+        let answer = exchange(self.process.address, request).await;
+        let date = answer.lines().find_map(|line| line.strip_prefix("date: ")).expect("a date");
+        let told = jiff::fmt::rfc2822::parse(date).unwrap().timestamp();
+        (answer.rsplit("\r\n\r\n").next().unwrap().to_owned(), told)
+    }
+
+    /// Lets `/own` answer otherwise, by a change of the file; how long that took.
+    async fn change(&self, from: &str, to: &str) -> Duration {
+        let path = self.process.folder.path().join("weir.yaml");
+        let text = std::fs::read_to_string(&path).unwrap().replace(from, to);
+        let next = path.with_extension("next");
+        std::fs::write(&next, text).unwrap();
+        std::fs::rename(&next, &path).unwrap();
+        let began = Instant::now();
+        until("the change serves", || async { (self.own().await.0 == to).then_some(()) }).await;
+        began.elapsed()
+    }
+
     /// Sets the clock; returns when the process tells it.
     async fn set(&self, seconds: i64) {
         // It is read at any time, so it is never half there.
         let next = self.offset.with_extension("next");
         std::fs::write(&next, format!("{seconds:+}")).unwrap();
         std::fs::rename(&next, &self.offset).unwrap();
-        until("answers have the new date", || async {
-            let answer =
-                exchange(self.process.address, "GET /own HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
-                    .await;
-            let date = answer.lines().find_map(|line| line.strip_prefix("date: ")).expect("a date");
-            let told = jiff::fmt::rfc2822::parse(date).unwrap().timestamp();
-            is_about(told, seconds).then_some(())
-        })
-        .await;
+        until("answers have the new date", || async { is_about(self.own().await.1, seconds).then_some(()) })
+            .await;
     }
 }
 
@@ -113,7 +127,7 @@ async fn clock_that_jumps_then_what_tells_the_time_follows_and_no_limit_does() {
     let clocked = Clocked::start(&format!(
         "{}  slow: {{ endpoints: ['{}'] }}\n  silent: {{ endpoints: ['{}'], timeouts: {{ response: 500ms }} }}\nsplits: {{ shop: {{ \
          key: [header:x-user], variants: [{{ name: blue }}, {{ name: canary, weight: 0% }}], override: {{ header: x-override, \
-         key_file: override.key }} }} }}\nroutes:\n  - {{ paths: [/own], respond: {{ body: own }} }}\n  - {{ paths: [/slow], \
+         key_file: override.key }} }} }}\nroutes:\n  - {{ paths: [/own], respond: {{ body: own-0 }} }}\n  - {{ paths: [/slow], \
          upstream: slow }}\n  - {{ paths: [/silent], upstream: silent }}\n  - {{ split: shop }}\n",
         arms.yaml(),
         slow.address,
@@ -128,9 +142,8 @@ async fn clock_that_jumps_then_what_tells_the_time_follows_and_no_limit_does() {
     under_way.send("GET /slow HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
     until("it is under way", || async { (slow.count() == 1).then_some(()) }).await;
     let mut kept = Client::connect(process.address).await;
-    for (jump, is_good) in
-        [(0, true), (-24 * HOUR, true), (24 * HOUR, false), (0, true), (-365 * 24 * HOUR, true)]
-    {
+    let jumps = [(0, true), (-24 * HOUR, true), (24 * HOUR, false), (0, true), (-365 * 24 * HOUR, true)];
+    for (round, (jump, is_good)) in jumps.into_iter().enumerate() {
         clocked.set(jump).await;
         // An override ends by the time of day.
         kept.send(format!("GET / HTTP/1.1\r\nhost: a\r\nx-override: {token}\r\nx-id: {jump}\r\n\r\n")).await;
@@ -152,6 +165,10 @@ async fn clock_that_jumps_then_what_tells_the_time_follows_and_no_limit_does() {
         assert_eq!(status(&stranger.read_to_end().await), 408, "{jump}");
         let took = began.elapsed();
         assert!((Duration::from_millis(900)..Duration::from_secs(10)).contains(&took), "{jump}: {took:?}");
+        // Files are followed by what they contain, not by when.
+        let took = clocked.change(&format!("own-{round}"), &format!("own-{}", round + 1)).await;
+        assert!(took < Duration::from_secs(10), "{jump}: {took:?}");
+        println!("fault: a change of the file takes {took:.2?} with the clock at {jump:+} s");
         load.goes_on(50).await;
     }
     gate.send_replace(true);
