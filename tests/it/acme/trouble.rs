@@ -97,3 +97,32 @@ async fn directory_that_is_none_or_not_to_be_believed_is_told() {
         assert!(told["acme"]["last_error"].as_str().unwrap().contains(error), "{keys}: {told}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn disk_that_takes_nothing_then_a_certificate_serves_all_the_same_and_an_account_is_not_used() {
+    let (way, state) = (Way::new().await, tempfile::tempdir().unwrap());
+    let keys = format!("domains: [{SHOP}], {}", way.keys());
+    let first = Site::open(&state, &keys).await;
+    let pebble = first.pebble(&way, "").await;
+    first.has_got(1.0).await;
+    drop(pebble);
+    for (folder, is_served) in [("certificates", true), ("accounts", false)] {
+        let (file, spoilt) = (super::kept(&state, folder), tempfile::tempdir().unwrap());
+        let name = file.file_name().unwrap().to_string_lossy();
+        // A folder where the file is written that then takes the name.
+        let taken = spoilt.path().join("state/acme").join(folder).join(format!(".{name}.new"));
+        std::fs::create_dir_all(taken).unwrap();
+        way.set(Leads::NotYet);
+        let site = Site::open(&spoilt, &keys).await;
+        let pebble = site.pebble(&way, "").await;
+        if is_served {
+            site.has_got(1.0).await;
+            site.shown(&pebble.roots(&way).await).await;
+        } else {
+            site.has_failed(1.0).await;
+            let told = site.certificate().await;
+            let error = told["acme"]["last_error"].as_str().unwrap_or_default();
+            assert!(error.contains("the account cannot be kept"), "{told}");
+        }
+    }
+}
