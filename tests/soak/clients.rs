@@ -28,6 +28,8 @@ pub struct Place {
     pub http1: Arc<ClientConfig>,
     /// HTTP/2 by TLS.
     pub http2: Arc<ClientConfig>,
+    /// HTTP/3.
+    pub http3: Arc<ClientConfig>,
     /// The beginning of the paths.
     pub prefix: &'static str,
 }
@@ -75,16 +77,17 @@ impl Clients {
     pub fn start(site: &Site) -> Self {
         let (stop, report) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Report::default())));
         let mut tasks = JoinSet::new();
-        let (http1, http2) = (site.client("http/1.1"), site.client("h2"));
+        let [http1, http2, http3] = ["http/1.1", "h2", "h3"].map(|protocol| site.client(protocol));
         for prefix in ["/steady", "/shop"] {
             let place = Place {
                 plain: site.plain,
                 secure: site.secure,
                 http1: Arc::clone(&http1),
                 http2: Arc::clone(&http2),
+                http3: Arc::clone(&http3),
                 prefix,
             };
-            for kind in KINDS {
+            for &kind in KINDS {
                 let tally = Tally { key: (kind, prefix), report: Arc::clone(&report) };
                 let (place, stop) = (place.clone(), Arc::clone(&stop));
                 tasks.spawn(async move {

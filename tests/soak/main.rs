@@ -3,7 +3,7 @@
 //!
 //! `SOAK=3m` says for how long; without it nothing is done, so that the other tests are not waited for. `WEIR=PATH` names
 //! another binary than that of this build. Reading order: [`site`] (the processes and the configuration), [`endpoint`],
-//! [`clients`] with [`turns`] (what they ask), [`trouble`] (what disturbs them), [`figures`] (what is measured).
+//! [`clients`] with [`turns`] and `http3` (what they ask), [`trouble`] (what disturbs them), [`figures`] (what is measured).
 
 #![expect(
     clippy::unwrap_used,
@@ -18,6 +18,8 @@
 mod clients;
 mod endpoint;
 mod figures;
+#[cfg(feature = "http3")]
+mod http3;
 mod process;
 mod site;
 mod trouble;

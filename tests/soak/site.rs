@@ -181,7 +181,7 @@ fn configuration(folder: &TempDir, steady: &[Endpoint], flapping: &[Endpoint], r
         "workers: 2
 listeners:
   - {{ bind: 127.0.0.1:0, trust: [127.0.0.1] }}
-  - {{ bind: 127.0.0.1:0, trust: [127.0.0.1], tls: {{ certificates: [{{ cert: shop.pem, key: shop.key }}] }} }}
+  - {{ bind: 127.0.0.1:0, trust: [127.0.0.1], http3: {}, tls: {{ certificates: [{{ cert: shop.pem, key: shop.key }}] }} }}
 admin: {{ bind: 'unix:{at}/admin.sock' }}
 access_log: {{ path: access.log }}
 upstreams:
@@ -197,7 +197,8 @@ routes:
   - {{ paths: [/steady/*], upstream: steady }}
   - {{ paths: [/calls/*], upstream: calls }}
   - {{ paths: [/shop/*], split: shop }}
-"
+",
+        cfg!(feature = "http3")
     )
     .unwrap();
     if round % 3 == 2 {

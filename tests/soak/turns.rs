@@ -34,6 +34,9 @@ pub enum Kind {
     Secure,
     /// HTTP/2 by TLS, some requests at once.
     Streams,
+    /// HTTP/3.
+    #[cfg(feature = "http3")]
+    Http3,
     /// Calls as of gRPC, over HTTP/2 in the clear.
     Calls,
     /// A WebSocket.
@@ -53,11 +56,13 @@ pub enum Kind {
 }
 
 /// Every kind.
-pub const KINDS: [Kind; 12] = [
+pub const KINDS: &[Kind] = &[
     Kind::Kept,
     Kind::New,
     Kind::Secure,
     Kind::Streams,
+    #[cfg(feature = "http3")]
+    Kind::Http3,
     Kind::Calls,
     Kind::WebSocket,
     Kind::Events,
@@ -87,6 +92,8 @@ pub async fn turn(kind: Kind, place: &Place, tally: &Tally) {
         Kind::New => serially(Line::http1(place.plain, None).await, 1, prefix, tally).await,
         Kind::Secure => serially(Line::http1(place.secure, Some(&place.http1)).await, 5, prefix, tally).await,
         Kind::Streams => streams(place, tally).await,
+        #[cfg(feature = "http3")]
+        Kind::Http3 => crate::http3::turn(place, tally).await,
         Kind::Calls => calls(place, tally).await,
         Kind::WebSocket => web_socket(place).await,
         Kind::Events => {
@@ -160,7 +167,7 @@ async fn open(address: SocketAddr, tls: Option<&Arc<ClientConfig>>) -> Result<Bo
 }
 
 /// An error with its causes; without names of its own, so that the same ones are counted together.
-fn says(error: impl std::error::Error) -> String {
+pub fn says(error: impl std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
