@@ -27,7 +27,7 @@ mod tests;
 pub mod tls;
 pub mod transfer;
 
-pub use alarm::Alarm;
+pub use alarm::{Alarm, in_time};
 pub use backlog::Backlog;
 pub use body::{Fill, Source};
 pub use buffer::Buffer;

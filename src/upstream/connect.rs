@@ -6,10 +6,11 @@ use std::time::Duration;
 use rustix::io::Errno;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::Instant;
 
 use super::Address;
 use super::handshake::{Handshake, TlsError};
-use crate::net::{Io, Socket};
+use crate::net::{Io, Socket, in_time};
 
 /// Why a connection was not made.
 #[derive(Debug, thiserror::Error)]
@@ -49,9 +50,9 @@ pub async fn connect(
     greeting: Option<&[u8]>,
     limit: Duration,
 ) -> Result<Io, ConnectError> {
-    match tokio::time::timeout(limit, socket(address, greeting)).await {
-        Ok(made) => made.map(Io::Plain).map_err(ConnectError::Io),
-        Err(_) => Err(ConnectError::Timeout(limit)),
+    match in_time(Instant::now() + limit, socket(address, greeting)).await {
+        Some(made) => made.map(Io::Plain).map_err(ConnectError::Io),
+        None => Err(ConnectError::Timeout(limit)),
     }
 }
 
@@ -69,7 +70,7 @@ pub async fn connect_securely(
         let socket = socket(address, greeting).await.map_err(ConnectError::Io)?;
         Ok(handshake.make(socket).await?)
     };
-    tokio::time::timeout(limit, connecting).await.unwrap_or(Err(ConnectError::Timeout(limit)))
+    in_time(Instant::now() + limit, connecting).await.unwrap_or(Err(ConnectError::Timeout(limit)))
 }
 
 async fn socket(address: &Address, greeting: Option<&[u8]>) -> io::Result<Socket> {

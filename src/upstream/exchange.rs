@@ -13,7 +13,7 @@ use super::client::Pools;
 use super::connect::ConnectError;
 use super::local::Endpoint;
 use super::{Inbound, InboundError, Sink, Upload, http1, http2};
-use crate::net::{Fill, Io, Source};
+use crate::net::{Fill, Io, Source, in_time};
 use crate::wire::ResponseHead;
 
 /// A response and the hold on the connection that it came by.
@@ -172,9 +172,9 @@ pub(super) async fn within<F: Future>(
     let mut response = std::pin::pin!(response);
     let mut deadline = started + limit;
     loop {
-        match tokio::time::timeout_at(deadline, response.as_mut()).await {
-            Ok(output) => return Ok(output),
-            Err(_) => match upload.and_then(super::UploadState::last_progress) {
+        match in_time(deadline, response.as_mut()).await {
+            Some(output) => return Ok(output),
+            None => match upload.and_then(super::UploadState::last_progress) {
                 Some(progress) if progress + limit > deadline => deadline = progress + limit,
                 _ => return Err(SendErrorKind::Timeout),
             },

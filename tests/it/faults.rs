@@ -9,6 +9,7 @@ mod endpoint;
 mod files;
 mod load;
 mod names;
+mod paused;
 mod sandbox;
 mod silent;
 mod slow;

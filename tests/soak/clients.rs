@@ -29,6 +29,7 @@ pub struct Place {
     /// HTTP/2 by TLS.
     pub http2: Arc<ClientConfig>,
     /// HTTP/3.
+    #[cfg(feature = "http3")]
     pub http3: Arc<ClientConfig>,
     /// The beginning of the paths.
     pub prefix: &'static str,
@@ -77,13 +78,16 @@ impl Clients {
     pub fn start(site: &Site) -> Self {
         let (stop, report) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Report::default())));
         let mut tasks = JoinSet::new();
-        let [http1, http2, http3] = ["http/1.1", "h2", "h3"].map(|protocol| site.client(protocol));
+        let (http1, http2) = (site.client("http/1.1"), site.client("h2"));
+        #[cfg(feature = "http3")]
+        let http3 = site.client("h3");
         for prefix in ["/steady", "/shop"] {
             let place = Place {
                 plain: site.plain,
                 secure: site.secure,
                 http1: Arc::clone(&http1),
                 http2: Arc::clone(&http2),
+                #[cfg(feature = "http3")]
                 http3: Arc::clone(&http3),
                 prefix,
             };
