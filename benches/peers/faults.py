@@ -36,6 +36,8 @@ ROUTES = {"without retries": "{ upstream: blue, retry: { attempts: 1 } }", "with
 # How long an endpoint stands still before it is killed, so that there is something in flight.
 HELD = (0.0, 0.05)
 RELOADS = 100
+# Seconds before a fault, and until what was killed is started again.
+WARM, DEAD = 4, 4
 # Between two looks at the metrics.
 PAUSE = 0.02
 # How long an endpoint is left alone at least, to be called that.
@@ -149,7 +151,7 @@ def errors(proxy):
 
 
 def killed(bench, title, route, held):
-    """One of two endpoints is killed, and started again a third of the time later."""
+    """One of two endpoints is killed, and started again later."""
     one, two = (Endpoint(bench.weir, bench.folder, "blue", bench.cores[-1]) for _ in range(2))
     proxy = Proxy(bench.weir, bench.folder, bench.cores[0])
     proxy.write(f"upstreams: {{ blue: {{ endpoints: ['{one.address}', '{two.address}'] }} }}\nroutes: [{route}]\n")
@@ -158,9 +160,8 @@ def killed(bench, title, route, held):
             stack.callback(endpoint.end)
             endpoint.run()
         stack.enter_context(proxy.running())
-        third = bench.options.seconds / 3
         process = stack.enter_context(bench.begin(proxy))
-        time.sleep(third)
+        time.sleep(WARM)
         if held:
             one.stop()
             time.sleep(held)
@@ -168,12 +169,12 @@ def killed(bench, title, route, held):
         at = time.monotonic()
         one.kill()
         seen = []
-        while time.monotonic() < at + third:
+        while time.monotonic() < at + DEAD:
             seen.append((time.monotonic() - at, proxy.metric("weir_upstream_failures_total")))
             time.sleep(PAUSE)
         one.run()
         back = time.monotonic()
-        while not one.answered() and time.monotonic() < back + 2 * third:
+        while not one.answered() and process.poll() is None:
             time.sleep(PAUSE)
         used = time.monotonic() - back if one.answered() else None
         result = results(process)
@@ -218,12 +219,11 @@ def dead_variant(bench):
             stack.callback(endpoint.end)
             endpoint.run()
         stack.enter_context(proxy.running())
-        third = bench.options.seconds / 3
-        process = stack.enter_context(bench.begin(proxy, moving=True))
-        time.sleep(third)
+        process = stack.enter_context(bench.begin(proxy))
+        time.sleep(WARM)
         for endpoint in canaries:
             endpoint.kill()
-        begin, pause = time.monotonic(), 2 * third / RELOADS
+        begin, pause = time.monotonic(), (bench.options.seconds - WARM) / (RELOADS + 5)
         reloads = 0
         while reloads < RELOADS and process.poll() is None:
             proxy.reload(text(29 + reloads % 3))
@@ -248,16 +248,16 @@ class Bench:
         self.load = Load(tools.load(), self.cores[-1])
         self.count = options.rate * options.seconds
 
-    def begin(self, proxy, moving=True):
-        """The load under way."""
+    def begin(self, proxy):
+        """The load under way; users may get another upstream."""
         return self.load.begin("open", proxy.port, connections=32, rate=self.options.rate, count=self.count,
-                               bytes=len(BODY), moving=moving)
+                               bytes=len(BODY), moving=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rate", type=int, default=2_000, help="requests a second (%(default)s)")
-    parser.add_argument("--seconds", type=int, default=12, help="seconds of each case (%(default)s)")
+    parser.add_argument("--seconds", type=int, default=24, help="seconds of each case (%(default)s)")
     parser.add_argument("--weir", help="the binary; a release build of this tree by default")
     parser.add_argument("--json", type=pathlib.Path, help="where the figures are written for programs, too")
     options = parser.parse_args()

@@ -7,12 +7,14 @@
 mod clock;
 mod endpoint;
 mod files;
+mod killed;
 mod load;
 mod names;
 mod paused;
 mod sandbox;
 mod silent;
 mod slow;
+mod variant;
 
 use std::time::Duration;
 

@@ -33,8 +33,8 @@ async fn endpoint_that_is_stopped_then_its_requests_have_their_time_and_others_n
     tell("an endpoint of two is stopped: it accepts and is silent", &report, report.recovered(stopped));
     println!("fault: used again {back:.2?} after it goes on");
     assert_eq!(report.of("504 response_timeout"), report.lost(), "{:?}", report.outcomes());
-    // Those that wait for it are all that is lost: never more than there are clients at a time, and not for long.
-    assert!(report.lost() <= 4 * 16, "{:?}", report.outcomes());
+    // Those that wait for it when it is left alone are all that is lost: never more than there are clients.
+    assert!(report.lost() <= 16, "{:?}", report.outcomes());
     let counted =
         proxy.metric("weir_errors_total", &["code=\"response_timeout\"", "blame=\"upstream\""]).await;
     assert_eq!(counted, f64::from(u32::try_from(report.lost()).unwrap()));
@@ -100,7 +100,7 @@ async fn endpoint_whose_packets_vanish_then_nothing_waits_for_ever() {
     let told = ["504 response_timeout", "504 connect_timeout", "503 connect_refused"];
     let lost: usize = told.iter().map(|code| report.of(code)).sum();
     assert_eq!(lost, report.lost(), "{:?}", report.outcomes());
-    assert!(report.lost() <= 4 * 16, "{:?}", report.outcomes());
+    assert!(report.lost() <= 16, "{:?}", report.outcomes());
     until("nothing is under way", || async {
         (metric(&process, "weir_upstream_requests_active", &[]).await == 0.0).then_some(())
     })
