@@ -89,13 +89,14 @@ mod tests {
     }
 
     #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "the peer is a task of its own")]
     async fn what_has_come_while_the_thread_stood_still_is_seen_before_the_deadline() {
         let (mut near, mut far) = tokio::io::duplex(8);
         let mut alarm = Alarm::default();
         let deadline = Instant::now() + Duration::from_millis(20);
         // Woken at the same time as the timer, but behind it.
         let speaking = tokio::spawn(async move {
-            tokio::time::sleep_until(deadline + Duration::from_millis(5)).await;
+            sleep_until(deadline + Duration::from_millis(5)).await;
             far.write_all(b"x").await.unwrap();
         });
         yield_now().await;
@@ -113,7 +114,7 @@ mod tests {
         let (mut near, mut far) = tokio::io::duplex(8);
         let deadline = Instant::now() + Duration::from_millis(20);
         let speaking = tokio::spawn(async move {
-            tokio::time::sleep_until(deadline + Duration::from_millis(5)).await;
+            sleep_until(deadline + Duration::from_millis(5)).await;
             far.write_all(b"x").await.unwrap();
         });
         let standing_still = async {
