@@ -123,7 +123,8 @@ impl Clients {
 
 /// Whether the death of the endpoint in the midst of a request explains this.
 fn is_explained(what: &str) -> bool {
-    ["502 upstream_reset", "503 connect_refused", "503 no_endpoint", "broke off"].contains(&what)
+    ["502 upstream_reset", "502 upstream_closed", "503 connect_refused", "503 no_endpoint", "broke off"]
+        .contains(&what)
 }
 
 impl Report {
