@@ -78,8 +78,6 @@ faults: ## what faults of endpoints cost, at 2000 requests a second
 soak: ## clients of every kind and endpoints that come and go, for SOAK (3m; or 20s, 2h); what was taken is given back
 	SOAK=$(SOAK) cargo test --locked --test soak
 
-# The nightly toolchain is needed. There is no `unsafe` to watch, so no sanitizer is. An input that breaks a check is
-# left in `target`.
 fuzz: ## fuzz the parsers, each for FUZZ_SECONDS
 	.ci/fuzz $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
