@@ -244,8 +244,8 @@ impl Proxy {
     fn pick(&self, passing: &mut Passing) {
         let Plan::Split { arms, .. } = &self.entry().plan else { unreachable!("the route has a split") };
         let local = &self.serving.upstreams[arms[passing.record.variant.unwrap()].upstream];
-        passing.endpoint =
-            local.pick(&[], self.worker.random(), Wish { needs: Needs::Somebody, is_spare: true });
+        let wish = Wish { needs: Needs::Somebody, is_spare: true, hash: None };
+        passing.endpoint = local.pick(&[], self.worker.random(), wish);
     }
 
     fn write_request(passing: &Passing) -> Vec<u8> {

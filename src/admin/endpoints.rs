@@ -59,7 +59,7 @@ pub(super) fn endpoints(upstream: &Upstream) -> Vec<Endpoint> {
             addresses: those.map(|endpoint| behind(upstream, endpoint)).collect(),
         }
     };
-    upstream.settings.endpoints.iter().map(endpoint).collect()
+    upstream.settings.endpoints.iter().map(|of| endpoint(&of.address)).collect()
 }
 
 fn behind(upstream: &Upstream, endpoint: &Resolved) -> Behind {

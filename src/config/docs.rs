@@ -25,6 +25,10 @@ const SECTIONS: &[(&str, &str)] = &[
     ("`admin`", "Admin"),
     ("`access_log`", "AccessLog"),
     ("`upstreams.NAME`", "Upstream"),
+    ("`upstreams.NAME.endpoints[]`", "Endpoint"),
+    ("`upstreams.NAME.balance`", "Balance"),
+    ("`upstreams.NAME.balance.hash`", "HashBalance"),
+    ("`upstreams.NAME.slow_start`", "SlowStart"),
     ("`upstreams.NAME.tls`", "UpstreamTls"),
     ("`upstreams.NAME.limits`", "UpstreamLimits"),
     ("`upstreams.NAME.health`", "Health"),
@@ -59,16 +63,28 @@ fn kind(value: &Value, definitions: &Map<String, Value>) -> String {
         };
     }
     if let Some(alternatives) = value["anyOf"].as_array() {
+        // Words, or what the first is; beside it there may be a mapping, and `${NAME}`.
         let words: Vec<_> =
             alternatives.iter().filter_map(|word| Some(format!("`{}`", word["const"].as_str()?))).collect();
-        let mapping = alternatives.iter().any(|one| one["$ref"] == "#/$defs/Redirect");
-        let words: Vec<_> = words.into_iter().chain(mapping.then(|| "mapping".to_owned())).collect();
-        let list = alternatives.iter().find(|one| one["type"] == "array");
-        return match list.filter(|_| words.is_empty()) {
-            Some(list) => format!("{} or {}", kind(&alternatives[0], definitions), kind(list, definitions)),
-            None if words.is_empty() => kind(&alternatives[0], definitions),
-            None => words.join(", "),
+        let is_mapping = |one: &Value| {
+            one["$ref"]
+                .as_str()
+                .is_some_and(|name| definitions[name.trim_start_matches("#/$defs/")]["type"] == "object")
         };
+        let first = if words.is_empty() { kind(&alternatives[0], definitions) } else { words.join(", ") };
+        let mapping = !is_mapping(&alternatives[0]) && alternatives.iter().any(is_mapping);
+        let list = alternatives.iter().skip(1).find(|one| one["type"] == "array");
+        if let Some(list) = list.filter(|_| words.is_empty()) {
+            return format!("{first} or {}", kind(list, definitions));
+        }
+        return if mapping { format!("{first}, mapping") } else { first };
+    }
+    if let Some(word) = value["const"].as_str() {
+        return format!("`{word}`");
+    }
+    if let Some(words) = value["enum"].as_array() {
+        let words: Vec<_> = words.iter().filter_map(Value::as_str).map(|word| format!("`{word}`")).collect();
+        return words.join(", ");
     }
     match (value["pattern"].as_str(), &value["type"]) {
         (Some(pattern), _) if pattern.contains("ms|s|m") => "duration".to_owned(),
@@ -82,6 +98,7 @@ fn kind(value: &Value, definitions: &Map<String, Value>) -> String {
         (_, kind_) if kind_ == "array" => match kind(&value["items"], definitions).as_str() {
             "mapping" => "list of mappings".to_owned(),
             "status" => "list of statuses".to_owned(),
+            "text, mapping" => "list of texts or mappings".to_owned(),
             item => format!("list of {item}s"),
         },
         (_, kind_) if kind_ == "object" => match kind(&value["additionalProperties"], definitions).as_str() {

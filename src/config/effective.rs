@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::field::{Field, Name, Percent, Period, Text, section};
-use super::raw::{ClientAuth, Health, Missing, OnUnavailable, RateLimit, Root, Route, Split};
+use super::raw::{ClientAuth, EndpointEntry, Health, Missing, OnUnavailable, RateLimit, Root, Route, Split};
 use super::span::Span;
 use crate::logic::limit::Rate;
 use crate::types::quantity::parse_thousandths;
@@ -29,7 +29,13 @@ pub(super) fn complete(root: &mut Root) {
     }
     if let Some(upstreams) = root.upstreams.get_mut() {
         for upstream in upstreams.0.iter_mut().filter_map(|(_, upstream)| upstream.get_mut()) {
-            let is_tls = |endpoint: &Text| endpoint.as_ref().starts_with("https://");
+            let is_tls = |endpoint: &EndpointEntry| {
+                let address = match endpoint {
+                    EndpointEntry::Address(address) => Some(address),
+                    EndpointEntry::Full(full) => full.address.get(),
+                };
+                address.is_some_and(|address| address.as_ref().starts_with("https://"))
+            };
             let mut endpoints = upstream.endpoints.items().iter().filter_map(Field::get);
             if upstream.tls.is_absent() && endpoints.any(is_tls) {
                 upstream.tls = section();

@@ -12,12 +12,14 @@ use rustls::pki_types::ServerName;
 
 use super::health::Health;
 use super::tls::{Authorities, Credentials, ListenerTls, TlsVersion};
-use crate::logic::balance::{Ejection, Policy, Retries};
+use crate::logic::balance::{Ejection, Policy, Retries, SlowStart};
 use crate::logic::condition::Source;
 use crate::logic::limit::Rate;
 use crate::logic::route::RouteMatch;
 use crate::logic::split::Split;
-use crate::types::{BindAddress, ByteSize, EndpointAddress, IpSet, ListenerName, RouteName, UpstreamName};
+use crate::types::{
+    BindAddress, ByteSize, EndpointAddress, IpSet, ListenerName, RouteName, UpstreamName, ZoneName,
+};
 use crate::wire::{Fields, PathRules};
 
 /// A whole configuration.
@@ -165,7 +167,9 @@ pub struct Upstream {
     /// Its name.
     pub name: UpstreamName,
     /// Its endpoints; at least one.
-    pub endpoints: Vec<EndpointAddress>,
+    pub endpoints: Vec<Endpoint>,
+    /// The proxy's own zone; `None` where no endpoint is in it.
+    pub zone: Option<ZoneName>,
     /// What is spoken to them.
     pub protocol: Protocol,
     /// Whether connections begin with a PROXY header that names the client; each is for one client only then.
@@ -178,8 +182,10 @@ pub struct Upstream {
     pub health: Option<Health>,
     /// When endpoints are ejected by what becomes of their requests.
     pub ejection: Ejection,
-    /// How long an endpoint that is new or back gets less than the others; `None` is not at all.
-    pub slow_start: Option<Duration>,
+    /// Where the key of [`Policy::Hash`] is read, before the split's unit key and the client's address.
+    pub hash_key: Vec<Source>,
+    /// How the weight of an endpoint rises that is new, or has come back; `None`: it has all of it at once.
+    pub slow_start: Option<SlowStart>,
     /// How many requests it has at a time; `None` is any number.
     pub limits: Option<UpstreamLimits>,
     /// How long a connect may take.
@@ -190,6 +196,17 @@ pub struct Upstream {
     pub idle_timeout: Duration,
     /// How often host names are resolved again.
     pub dns_refresh: Duration,
+}
+
+/// One endpoint, before its name is resolved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its address.
+    pub address: EndpointAddress,
+    /// How much it takes beside the others, in `[1, 1000]`.
+    pub weight: u32,
+    /// Where it is.
+    pub zone: Option<ZoneName>,
 }
 
 /// How many requests an upstream has at a time.

@@ -11,6 +11,7 @@ use http::Method;
 use http::uri::PathAndQuery;
 
 use super::Failure;
+use super::affinity::Affinity;
 use super::host::Host;
 use super::record::Record;
 use super::worker::{Serving, Worker};
@@ -39,6 +40,8 @@ const TRANSIENT: Duration = Duration::from_secs(1);
 pub struct Plan<'a> {
     /// When it is sent again.
     pub retries: &'a Retries,
+    /// By what it finds its endpoint.
+    pub affinity: Affinity,
     /// The target on the way to the upstream; `None` where it is the client's.
     pub target: Option<PathAndQuery>,
     /// The host; where it is not kept, the head has no `Host` field any more.
@@ -83,7 +86,8 @@ pub async fn attempt(
             }
         },
     };
-    let mut tries = Tries::new(local, plan, needs, &body, &record.head.method);
+    let wish = Wish { needs, is_spare: false, hash: plan.affinity.hash(arm.upstream) };
+    let mut tries = Tries::new(local, plan, wish, &body, &record.head.method);
     loop {
         let Some(endpoint) = tries.pick(worker) else {
             worker.metrics.upstream_failed(arm.target, Cause::NoEndpoint);
@@ -181,7 +185,7 @@ struct Tries<'a> {
 }
 
 impl<'a> Tries<'a> {
-    fn new(local: &'a Rc<Local>, plan: &'a Plan<'a>, needs: Needs, body: &Upload, method: &Method) -> Self {
+    fn new(local: &'a Rc<Local>, plan: &'a Plan<'a>, wish: Wish, body: &Upload, method: &Method) -> Self {
         let retries = plan.retries;
         let is_repeatable = retries.attempts > 1 && retries.is_repeatable(method);
         // Over HTTP/1 a body that was begun was seen; over HTTP/2 the endpoint may say that it was not.
@@ -194,7 +198,7 @@ impl<'a> Tries<'a> {
         Self {
             local,
             plan,
-            wish: Wish { needs, is_spare: is_repeatable },
+            wish: Wish { is_spare: is_repeatable, ..wish },
             replay,
             tried: Vec::new(),
             left: retries.attempts,

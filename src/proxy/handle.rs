@@ -1,12 +1,15 @@
 //! The phases of one request, in order.
 
+use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{Method, StatusCode, Version};
 use tokio::time::{Instant, timeout_at};
 
+use super::affinity::Affinity;
 use super::attempt::{self, attempt};
 use super::authority::Authority;
 use super::cohort::Cohort;
@@ -152,14 +155,8 @@ impl<'a> Phases<'a> {
         let random = self.worker.random_wide();
         headers::request_id(&mut head.fields, trust.identity, random);
         if snapshot.access_log.is_some() {
-            let noted = Noted {
-                host: authority.as_ref().map(Authority::as_str).unwrap_or_default().into(),
-                request_id: head.fields.get(Known::XRequestId).unwrap_or_default().into(),
-                client_ip,
-                asked: asked.as_ref().ok().and_then(Clone::clone),
-                listener: settings.clone(),
-            };
-            record.note(noted);
+            let asked = asked.as_ref().ok().and_then(Clone::clone);
+            note(record, authority.as_ref().ok(), client_ip, asked, settings);
         }
         // From here on a request may be refused, and is logged. First of all one that is too many.
         self.admit(record)?;
@@ -196,15 +193,18 @@ impl<'a> Phases<'a> {
             return Ok(answer);
         }
         let pattern = pattern.and_then(|path| entry.route.matches.paths.get(path));
+        let affinity;
         match &entry.plan {
             Plan::Answer(target) => {
                 record.target = Some(*target);
                 return self.answer(&entry.route, head, &authority, pattern);
             }
-            Plan::Upstream(_) => {}
+            Plan::Upstream(arm) => affinity = Affinity::of(arm, None, &view, None),
             Plan::Split { split, arms, refused, .. } => {
                 record.target = Some(*refused);
                 let (assignment, target) = self.assign((split, arms, *refused), &view, random)?;
+                let (arm, unit) = (&arms[assignment.variant], assignment.key.as_ref());
+                affinity = Affinity::of(arm, arms.first(), &view, unit);
                 record.target = Some(target);
                 record.variant = Some(assignment.variant);
                 record.reason = Some(assignment.reason);
@@ -232,13 +232,19 @@ impl<'a> Phases<'a> {
         if self.upgrade.is_some() {
             have_key(&mut record.head);
         }
-        Ok(Step::Forward(entry, self.plan(entry, target, host), upload))
+        Ok(Step::Forward(entry, self.plan(entry, affinity, target, host), upload))
     }
 
     /// What is the same for every attempt.
-    fn plan(&self, entry: &'a RouteEntry, target: Option<PathAndQuery>, host: Host<'a>) -> attempt::Plan<'a> {
+    fn plan(
+        &self,
+        entry: &'a RouteEntry,
+        affinity: Affinity,
+        target: Option<PathAndQuery>,
+        host: Host<'a>,
+    ) -> attempt::Plan<'a> {
         let (upgrade, caller) = (self.upgrade, self.caller);
-        attempt::Plan { retries: &entry.route.retries, target, host, upgrade, caller }
+        attempt::Plan { retries: &entry.route.retries, affinity, target, host, upgrade, caller }
     }
 
     /// The answer to a request whose unit has sent too many.
@@ -461,6 +467,19 @@ fn body_limit(route: &Route, body: &Inbound) -> Result<Option<u64>, Failure> {
     let limit = route.max_body.map(|size| size.0);
     let is_over = limit.zip(body.length()).is_some_and(|(limit, length)| length > limit);
     if is_over { Err(Failure::BodyTooLarge) } else { Ok(limit) }
+}
+
+/// Keeps what the access log will say of the request as it came.
+fn note(
+    record: &mut Record,
+    authority: Option<&Authority>,
+    client_ip: IpAddr,
+    asked: Option<Box<str>>,
+    listener: &Arc<Listener>,
+) {
+    let request_id = record.head.fields.get(Known::XRequestId).unwrap_or_default().into();
+    let host = authority.map(Authority::as_str).unwrap_or_default().into();
+    record.note(Noted { host, request_id, client_ip, asked, listener: Arc::clone(listener) });
 }
 
 /// Gives a request for a tunnel by HTTP/2 the key that HTTP/1.1 asks for (RFC 8441 §5).

@@ -3,7 +3,7 @@
 //!
 //! Reading order: [`worker`] (what a worker thread owns), [`peer`] (who is connected), [`message`] (what comes in and goes
 //! out), [`mod@handle`] (the phases), [`authority`] and [`view`] (the request as pure logic sees it), [`identify`] (what
-//! counts of it), [`underscores`] (header names that may pass for others), [`paths`] (paths that may), [`headers`], [`host`] (the host that the upstream is told), [`attempt`], [`cohort`] (what a response of a split tells),
+//! counts of it), [`underscores`] (header names that may pass for others), [`paths`] (paths that may), [`headers`], [`host`] (the host that the upstream is told), [`affinity`] (by what it finds its endpoint), [`attempt`], [`cohort`] (what a response of a split tells),
 //! [`outbound`] (the response body on its way), [`record`] (what is counted and logged when it ends), [`failure`] (what
 //! goes wrong, who is to blame), [`respond`] (answers of our own), `challenge` (those to an authority that makes sure of a
 //! name) and [`grpc`] (answers of our own in the words of gRPC); [`tunnel`] (what is no longer HTTP) and [`stay`] (how long
@@ -11,6 +11,7 @@
 //! `upstream`'s.
 
 pub mod admission;
+pub mod affinity;
 pub mod attempt;
 pub mod authority;
 mod challenge;

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::Limiter;
 use super::snapshot::{Arm, Leaving, Plan, RouteEntry, RoutingHeaders, Snapshot, Varies};
 use crate::config::{Config, model};
+use crate::logic::balance::Policy;
 use crate::logic::condition::Source;
 use crate::logic::route::Table;
 use crate::net::drain::Window;
@@ -130,6 +131,7 @@ fn entry(
         target: target(split, variant, upstream.as_str()),
         // A valid configuration names only upstreams that it has.
         upstream: places.get(upstream).copied().unwrap_or_default(),
+        by_hash: config.upstreams.get(upstream).filter(|of| of.balance == Policy::Hash).cloned(),
     };
     let plan = match &route.action {
         model::Action::Split(index) => {

@@ -91,6 +91,8 @@ pub struct Arm {
     pub target: TargetId,
     /// The upstream, an index into [`Snapshot::upstreams`].
     pub upstream: usize,
+    /// Its settings, where it balances by hash.
+    pub by_hash: Option<Arc<model::Upstream>>,
 }
 
 /// By what the responses of a split differ, beside the target of the request.

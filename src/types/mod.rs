@@ -10,7 +10,9 @@ pub mod share;
 pub mod unit;
 
 pub use address::{BindAddress, EndpointAddress, IpSet};
-pub use name::{ListenerName, NameError, RouteName, RuleName, SplitName, UpstreamName, VariantName};
+pub use name::{
+    ListenerName, NameError, RouteName, RuleName, SplitName, UpstreamName, VariantName, ZoneName,
+};
 pub use quantity::{ByteSize, Generation};
 pub use share::Share;
 pub use unit::{Position, UnitKey};

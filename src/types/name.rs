@@ -73,6 +73,8 @@ macro_rules! names {
 }
 
 names! {
+    /// The name of a zone: of what fails together, and is near to itself.
+    ZoneName;
     /// The name of a variant: one arm of a split.
     VariantName;
     /// The name of a split.

@@ -12,6 +12,7 @@ use http::uri::Scheme;
 use http::{HeaderValue, StatusCode};
 use tokio::time::Instant;
 
+use super::choice::{Chooser, Standing, Wish, excluded};
 use super::client::{Client, Pools};
 use super::connect::{ConnectError, Spoken, connect, connect_securely};
 use super::exchange::{Exchange, Lease, SendError, SendErrorKind};
@@ -20,7 +21,7 @@ use super::reach::Trouble;
 use super::vitals::{Tally, Vitals};
 use super::{Interim, Outgoing, Resolved, Upload, Upstream, http1, http2};
 use crate::config::model::Protocol;
-use crate::logic::balance::{Budget, BudgetPolicy, Cause, Event, State, health, pick};
+use crate::logic::balance::{Budget, BudgetPolicy, Event, Health, Tick};
 use crate::net::{Alarm, Io, clock};
 use crate::telemetry::{ConnectionEvent, Worker};
 use crate::wire::proxy_protocol::{self, Addresses};
@@ -36,32 +37,13 @@ pub struct Caller {
     pub client: Option<Rc<Client>>,
 }
 
-/// What a request needs of an endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Needs {
-    /// Somebody must have it: where too many endpoints are ejected, all are used.
-    Somebody,
-    /// Another upstream has it where no endpoint takes it: those that cannot be reached, or whose health check says that
-    /// they are not well, are never used.
-    Usable,
-}
-
-/// What is known of a request that is to get an endpoint.
-#[derive(Debug, Clone, Copy)]
-pub struct Wish {
-    /// What it needs.
-    pub needs: Needs,
-    /// Whether it can be sent again elsewhere, so that it may be used to see whether an endpoint is back.
-    pub is_spare: bool,
-}
-
 /// A worker's own view of an upstream.
 #[derive(Debug)]
 pub struct Local {
     shared: Arc<Upstream>,
     version: Cell<u64>,
     endpoints: RefCell<Rc<[Rc<Endpoint>]>>,
-    turn: Cell<usize>,
+    chooser: Chooser,
     metrics: Rc<Worker>,
     retired: Cell<bool>,
     /// What may be tried again, in seconds from then on.
@@ -89,6 +71,7 @@ pub struct Endpoint {
     /// What it speaks: settled, or what it chose last; `None` while it was not asked.
     spoken: Cell<Option<Spoken>>,
     pub(super) in_flight: Cell<u32>,
+    pub(super) standing: Standing,
     /// Why this worker's last connect failed, if it did.
     trouble: Cell<Option<Trouble>>,
     /// Whether nobody will ask for it again: no connection is kept for a next request.
@@ -105,7 +88,7 @@ impl Local {
             shared,
             version: Cell::new(0),
             endpoints: RefCell::new(Rc::from([])),
-            turn: Cell::new(0),
+            chooser: Chooser::new(),
             metrics,
             retired: Cell::new(false),
             budget: RefCell::default(),
@@ -127,25 +110,12 @@ impl Local {
             self.reconcile();
         }
         let endpoints = self.endpoints.borrow();
-        let turn = self.turn.get();
-        // A further attempt takes no turn: else the next request would be for the endpoint that has failed.
-        if tried.is_empty() {
-            self.turn.set(turn.wrapping_add(1));
-        }
-        let policy = self.shared.settings.balance;
-        let load = |index: usize| endpoints.get(index).map_or(u32::MAX, |endpoint| endpoint.in_flight.get());
-        let picked = if tried.is_empty() && self.shared.ward().is_plain() {
-            pick(policy, endpoints.len(), &[], load, turn, random)
-        } else {
-            if !self.shared.ward().is_plain()
-                && let Some(probed) = probed(&endpoints, tried, wish)
-            {
-                return Some(Rc::clone(probed));
-            }
-            let excluded = excluded(&endpoints, tried, wish, &self.shared.settings);
-            pick(policy, endpoints.len(), &excluded, load, turn, random)
-        };
-        picked.map(|index| Rc::clone(&endpoints[index]))
+        self.chooser.choose(&self.shared, &endpoints, tried, random, wish)
+    }
+
+    #[cfg(test)]
+    pub(super) fn chooser(&self) -> &Chooser {
+        &self.chooser
     }
 
     /// Whether [`Local::pick`] would find an endpoint.
@@ -172,9 +142,9 @@ impl Local {
     fn reconcile(&self) {
         let version = self.shared.version();
         let former = Rc::clone(&self.endpoints.borrow());
-        let endpoints = self
-            .shared
-            .endpoints()
+        let by_hash = self.shared.by_hash();
+        let list = by_hash.as_ref().map_or_else(|| self.shared.endpoints(), |by| Arc::clone(&by.endpoints));
+        let endpoints: Rc<[_]> = list
             .iter()
             .map(|resolved| {
                 let vitals = self.shared.vitals(resolved);
@@ -184,12 +154,15 @@ impl Local {
                 former.iter().find(is_it).map_or_else(
                     || {
                         let vitals = Arc::clone(&vitals);
-                        Rc::new(Endpoint::new(resolved.clone(), &self.shared, vitals, &self.metrics))
+                        let standing = Standing::new(&self.shared.settings, resolved, &self.chooser.memory);
+                        let (shared, metrics) = (&self.shared, &self.metrics);
+                        Rc::new(Endpoint::new(resolved.clone(), shared, vitals, standing, metrics))
                     },
                     Rc::clone,
                 )
             })
             .collect();
+        self.chooser.renew(&self.shared.settings, &endpoints, by_hash);
         self.endpoints.replace(endpoints);
         self.version.set(version);
         let kept = Rc::clone(&self.endpoints.borrow());
@@ -216,48 +189,14 @@ impl Local {
     }
 }
 
-/// An endpoint that a request with this `wish` is sent to, to see whether it is back.
-fn probed<'a>(endpoints: &'a [Rc<Endpoint>], tried: &[Rc<Endpoint>], wish: Wish) -> Option<&'a Rc<Endpoint>> {
-    let now = clock::now();
-    endpoints.iter().find(|endpoint| {
-        let health = endpoint.vitals.health();
-        health.state() != State::Passing
-            && health.is_probe_due(endpoint.vitals.tick(now), wish.is_spare)
-            && !tried.iter().any(|tried| Rc::ptr_eq(tried, endpoint))
-            && endpoint.tell(Event::Probe)
-    })
-}
-
-/// The places of the `endpoints` that a request with this `wish` is not sent to.
-///
-/// Those whose health check says that they are not well are used where it says so of all. Of the others, all are used
-/// where more are ejected than may be; but nobody whom another upstream stands in for waits for those that are not
-/// reached.
-fn excluded(
-    endpoints: &[Rc<Endpoint>],
-    tried: &[Rc<Endpoint>],
-    wish: Wish,
-    settings: &crate::config::model::Upstream,
-) -> Vec<usize> {
-    let is_tried = |endpoint: &Rc<Endpoint>| tried.iter().any(|tried| Rc::ptr_eq(tried, endpoint));
-    let causes: Vec<_> = endpoints.iter().map(|endpoint| endpoint.vitals.health().cause()).collect();
-    let is_panic = health::is_panic(causes.iter().copied(), &settings.ejection);
-    let are_all_down = causes.iter().all(|cause| *cause == Some(Cause::Unhealthy));
-    let is_excluded = |(endpoint, cause): (&Rc<Endpoint>, &Option<Cause>)| {
-        is_tried(endpoint)
-            || match (wish.needs, cause) {
-                (_, None) => false,
-                (Needs::Usable, Some(Cause::Unhealthy | Cause::Unreachable)) => true,
-                (Needs::Somebody, Some(Cause::Unhealthy)) => !are_all_down,
-                (Needs::Usable | Needs::Somebody, Some(_)) => !is_panic,
-            }
-    };
-    let excluded = endpoints.iter().zip(&causes).map(is_excluded).enumerate();
-    excluded.filter(|(_, is_excluded)| *is_excluded).map(|(index, _)| index).collect()
-}
-
 impl Endpoint {
-    fn new(resolved: Resolved, upstream: &Arc<Upstream>, vitals: Arc<Vitals>, metrics: &Rc<Worker>) -> Self {
+    fn new(
+        resolved: Resolved,
+        upstream: &Arc<Upstream>,
+        vitals: Arc<Vitals>,
+        standing: Standing,
+        metrics: &Rc<Worker>,
+    ) -> Self {
         let authority = resolved.configured.authority();
         let handshake = upstream.handshake(&resolved.configured);
         let spoken = match upstream.settings.protocol {
@@ -279,13 +218,29 @@ impl Endpoint {
             handshake,
             spoken: Cell::new(spoken),
             in_flight: Cell::new(0),
+            standing,
             trouble: Cell::new(None),
             retired: Cell::new(false),
         }
     }
 
+    /// The requests that it has not yet answered in full, from this worker.
+    pub(super) fn in_flight(&self) -> u32 {
+        self.in_flight.get()
+    }
+
+    /// What is known of its health.
+    pub(super) fn health(&self) -> Health {
+        self.vitals.health()
+    }
+
+    /// What time it is for it.
+    pub(super) fn tick(&self) -> Tick {
+        self.vitals.tick(clock::now())
+    }
+
     /// Tells what has happened to it; whether that changed what is known of it.
-    fn tell(&self, event: Event) -> bool {
+    pub(super) fn tell(&self, event: Event) -> bool {
         let settings = &self.upstream.settings;
         self.vitals.tell(event, &settings.ejection, settings.slow_start.is_some(), clock::now())
     }
@@ -304,6 +259,7 @@ impl Endpoint {
             }
         };
         self.tally.count(true);
+        self.standing.failed();
         self.tell(event);
     }
 
@@ -358,6 +314,7 @@ impl Endpoint {
         let mut lease = Lease::new(Rc::clone(self), self.pools(caller.client.as_ref()));
         let (mut body, mut made, mut was_sent) = (body, None, false);
         let mut has_no_tunnel = false;
+        let sent_at = self.standing.sent();
         for _ in 0..CHOICES {
             let sent = if self.spoken.get() == Some(Spoken::Http1) || has_no_tunnel {
                 let sent = http1::send(self, &lease.pools.http1, outgoing, body, caller, made).await;
@@ -379,6 +336,7 @@ impl Endpoint {
                     if self.trouble.get() == Some(Trouble::LateTls) {
                         self.found();
                     }
+                    self.standing.answered(sent_at);
                     return Ok(Exchange { head, body, lease, sink });
                 }
                 Err(SendError { kind: SendErrorKind::Otherwise(io), unsent }) => {
@@ -490,72 +448,4 @@ impl Endpoint {
 }
 
 #[cfg(test)]
-mod tests {
-    use http::{Method, Uri, Version};
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
-    use tokio::task::LocalSet;
-
-    use super::*;
-    use crate::config::model;
-    use crate::logic::balance::Policy;
-    use crate::telemetry::Metrics;
-    use crate::types::{EndpointAddress, UpstreamName};
-    use crate::upstream::{Address, Inbound};
-    use crate::wire::{Fields, RequestHead};
-
-    const WISH: Wish = Wish { needs: Needs::Somebody, is_spare: false };
-
-    #[tokio::test]
-    async fn endpoint_that_no_longer_resolves_then_its_idle_connection_closes() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let second = Duration::from_secs(1);
-        let settings = model::Upstream {
-            name: UpstreamName::new("one").unwrap(),
-            endpoints: vec![EndpointAddress::parse(&address.to_string()).unwrap()],
-            protocol: Protocol::Http1,
-            proxy_protocol: false,
-            tls: None,
-            balance: Policy::RoundRobin,
-            health: None,
-            ejection: crate::logic::balance::Ejection::default(),
-            slow_start: None,
-            limits: None,
-            connect_timeout: second,
-            response_timeout: 10 * second,
-            idle_timeout: 600 * second,
-            dns_refresh: 600 * second,
-        };
-        let metrics = Metrics::new();
-        let shared = Arc::new(Upstream::new(Arc::new(settings), &metrics, None).unwrap());
-        let tasks = LocalSet::new();
-        tasks
-            .run_until(async {
-                let local = Local::new(Arc::clone(&shared), Rc::new(metrics.worker()));
-                let endpoint = local.pick(&[], 0, WISH).unwrap();
-                let fields = Fields::from_iter([("host", "a")]);
-                let uri = Uri::from_static("/");
-                let head = RequestHead::new(Method::GET, &uri, Version::HTTP_11, fields);
-                let outgoing = Outgoing { head: &head, target: "/", host: None, upgrade: None };
-                let body = Upload::new(Inbound::Empty, None, second);
-                let accepting = async {
-                    let (mut peer, _) = listener.accept().await.unwrap();
-                    assert!(peer.read(&mut [0; 1024]).await.unwrap() > 0);
-                    peer.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
-                    peer
-                };
-                let caller = Caller::default();
-                let sending = endpoint.send(&outgoing, body, &caller);
-                let (sent, mut peer) = tokio::join!(sending, accepting);
-                sent.unwrap().lease.give_back();
-                let mut other = shared.endpoints()[0].clone();
-                other.address = Address::Tcp("127.0.0.1:1".parse().unwrap());
-                assert!(shared.update(vec![other]));
-                drop((local.pick(&[], 0, WISH), endpoint));
-                let closed = tokio::time::timeout(10 * second, peer.read(&mut [0; 1])).await;
-                assert_eq!(closed.expect("it closes").unwrap(), 0);
-            })
-            .await;
-    }
-}
+mod tests;

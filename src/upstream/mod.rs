@@ -4,8 +4,8 @@
 //! has its own connections to it ([`local::Local`]), so that a request touches no lock and no foreign cache line.
 //!
 //! Reading order: [`Upstream`], [`admission`] (how many requests it has at a time), [`resolve`] (names to addresses), [`vitals`] (the health of endpoints, shared by all workers),
-//! [`upkeep`] (what brings them back), [`probe`] (they are asked whether they are well), [`local`] (a worker's view: pick
-//! and pools),
+//! [`upkeep`] (what brings them back), [`probe`] (they are asked whether they are well), [`local`] (a worker's view:
+//! endpoints and pools), `choice` (which one takes a request),
 //! [`exchange`] (a request under way), [`client`] (whom a connection is made for, where that is told), [`connect`],
 //! [`handshake`] and [`tls`] (what it is made with), [`outgoing`] (a request's head as an endpoint is to get it),
 //! [`http1`], [`http2`] (`keepalive`: is it still there; [`streaming`]: bodies on their way out), `http3` (bodies of clients that speak it),
@@ -14,6 +14,7 @@
 //! Which variant or route a request has is not known here.
 
 pub mod admission;
+mod choice;
 pub mod client;
 pub mod connect;
 pub mod exchange;
@@ -44,7 +45,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
@@ -54,11 +55,12 @@ use crate::telemetry::{Metrics, UpstreamId};
 use crate::types::EndpointAddress;
 
 pub use admission::{Admission, Overloaded, Permit};
+pub use choice::{Needs, Wish};
 pub use client::Client;
 pub use exchange::{Exchange, SendError, SendErrorKind};
 pub use inbound::{Inbound, InboundError};
 pub use interim::Interim;
-pub use local::{Caller, Local, Needs, Wish};
+pub use local::{Caller, Local};
 pub use outgoing::Outgoing;
 pub use tunnel::{Sink, Upgrade};
 pub use upload::{Replay, Upload, UploadFailure, UploadState};
@@ -92,6 +94,8 @@ pub struct Upstream {
     /// What TLS to its endpoints is made with, where some speak it.
     tls: Option<Arc<ClientConfig>>,
     endpoints: ArcSwap<Vec<Resolved>>,
+    /// The same by hash, where that is how requests are spread.
+    by_hash: ArcSwapOption<choice::ByHash>,
     version: AtomicU64,
     reach: reach::Reach,
     /// Who comes in, where that is limited.
@@ -115,7 +119,7 @@ impl Upstream {
         metrics: &Arc<Metrics>,
         former: Option<&Self>,
     ) -> Result<Self, tls::TlsSetupError> {
-        let literal: Vec<_> = settings.endpoints.iter().filter_map(resolve::literal).collect();
+        let literal: Vec<_> = addresses(&settings).filter_map(resolve::literal).collect();
         let id = metrics.upstream(settings.name.as_str());
         let ward = match former {
             Some(former) => Arc::clone(&former.ward),
@@ -132,13 +136,14 @@ impl Upstream {
             id,
             tls,
             endpoints: ArcSwap::from_pointee(Vec::new()),
+            by_hash: ArcSwapOption::empty(),
             version: AtomicU64::new(1),
             reach: reach::Reach::default(),
             ward,
             is_settled: AtomicBool::new(false),
         };
         upstream.admit(&literal, former.is_some());
-        upstream.endpoints.store(Arc::new(literal));
+        upstream.store(literal);
         Ok(upstream)
     }
 
@@ -199,7 +204,7 @@ impl Upstream {
             });
             if all == 0 { 0.0 } else { f64::from(passing) / f64::from(all) }
         };
-        self.settings.endpoints.iter().map(|address| (address, part(address))).collect()
+        addresses(&self.settings).map(|address| (address, part(address))).collect()
     }
 
     /// Whether endpoints are used though they are out, for too many are.
@@ -237,7 +242,7 @@ impl Upstream {
 
     /// Whether some endpoint is a name, so that it must be resolved and refreshed.
     pub fn has_names(&self) -> bool {
-        self.settings.endpoints.iter().any(|address| resolve::literal(address).is_none())
+        addresses(&self.settings).any(|address| resolve::literal(address).is_none())
     }
 
     /// Whether every configured address has an endpoint.
@@ -245,7 +250,18 @@ impl Upstream {
         let endpoints = self.endpoints.load();
         let has =
             |address: &EndpointAddress| endpoints.iter().any(|resolved| resolved.configured == *address);
-        self.settings.endpoints.iter().all(has)
+        addresses(&self.settings).all(has)
+    }
+
+    /// The endpoints by hash, where that is how requests are spread.
+    fn by_hash(&self) -> Option<Arc<choice::ByHash>> {
+        self.by_hash.load_full()
+    }
+
+    fn store(&self, endpoints: Vec<Resolved>) {
+        let endpoints = Arc::new(endpoints);
+        self.by_hash.store(choice::ByHash::of(&self.settings, &endpoints));
+        self.endpoints.store(endpoints);
     }
 
     /// Replaces the endpoints when they differ; true if they did.
@@ -257,13 +273,18 @@ impl Upstream {
         if self.is_settled() {
             self.ward.retain(&endpoints);
         }
-        self.endpoints.store(Arc::new(endpoints));
+        self.store(endpoints);
         self.version.fetch_add(1, Ordering::Release);
         if let Some(verdicts) = &self.verdicts {
             verdicts.list_changed();
         }
         true
     }
+}
+
+/// The configured addresses, in the order of the file.
+fn addresses(settings: &model::Upstream) -> impl Iterator<Item = &EndpointAddress> {
+    settings.endpoints.iter().map(|endpoint| &endpoint.address)
 }
 
 /// Runs the driver of a connection or a stream on this worker. It ends by itself: when its connection closes.

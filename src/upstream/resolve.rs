@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tracing::{info, warn};
 
-use super::{Address, Resolved, Upstream};
+use super::{Address, Resolved, Upstream, addresses};
 use crate::types::EndpointAddress;
 
 /// How long a look-up in the background may take.
@@ -32,10 +32,10 @@ pub fn literal(address: &EndpointAddress) -> Option<Resolved> {
 /// `limit`. False when one gave nothing.
 pub async fn refresh(upstream: &Upstream, limit: Duration) -> bool {
     let former = upstream.endpoints();
-    let look_ups = upstream.settings.endpoints.iter().map(|address| look_up(upstream, address, limit));
+    let look_ups = addresses(&upstream.settings).map(|address| look_up(upstream, address, limit));
     let mut endpoints = Vec::with_capacity(former.len());
     let mut is_complete = true;
-    for (address, found) in upstream.settings.endpoints.iter().zip(join_all(look_ups).await) {
+    for (address, found) in addresses(&upstream.settings).zip(join_all(look_ups).await) {
         if let Some(found) = found {
             endpoints.extend(found);
         } else {

@@ -77,7 +77,7 @@ async fn connect(address: &Address) -> std::io::Result<()> {
 }
 
 fn warm(upstream: &Upstream) {
-    let window = upstream.settings.slow_start.unwrap_or_default();
+    let window = upstream.settings.slow_start.map(|slow| slow.window).unwrap_or_default();
     for endpoint in upstream.endpoints().iter() {
         let Some(vitals) = upstream.ward().find(endpoint) else { continue };
         let since = vitals.health().warming_since();

@@ -68,7 +68,9 @@ async fn dead_endpoint_among_two_is_passed_over() {
                 );
             }
             let retries = stage.proxy.metric("weir_upstream_retries_total", &["outcome=\"success\""]).await;
-            assert!(retries >= 3.0, "{protocol} {balance}: {retries}");
+            // A failure counts as load: `least_request` hardly asks it again.
+            let least = if balance.ends_with("least_request") { 1.0 } else { 3.0 };
+            assert!(retries >= least, "{protocol} {balance}: {retries}");
             assert_eq!(failures(&stage, "connect").await, retries);
             drop(client);
             stage.assert_in_order().await;

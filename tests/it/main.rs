@@ -17,6 +17,7 @@ mod support;
 
 mod acme;
 mod addresses;
+mod balancing;
 mod bodies;
 mod cli;
 mod clients;

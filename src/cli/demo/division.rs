@@ -173,7 +173,11 @@ fn arm_of(config: &Config, split: &str, name: &str, configured: Share, upstream:
         name: name.to_owned(),
         configured,
         users: 0,
-        endpoints: endpoints.unwrap_or_default().iter().map(upstreams::label).collect(),
+        endpoints: endpoints
+            .unwrap_or_default()
+            .iter()
+            .map(|endpoint| upstreams::label(&endpoint.address))
+            .collect(),
     }
 }
 

@@ -60,7 +60,7 @@ impl Upstreams {
     pub(super) fn provide(&mut self, config: &Config) {
         self.foreign.clear();
         for upstream in config.upstreams.values() {
-            for address in upstream.endpoints.iter().filter_map(local) {
+            for address in upstream.endpoints.iter().filter_map(|endpoint| local(&endpoint.address)) {
                 let name = upstream.name.as_str();
                 if let Some(known) = self.bound.get(&address) {
                     name.clone_into(&mut known.0.lock().unwrap_or_else(PoisonError::into_inner));

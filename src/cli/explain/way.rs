@@ -290,7 +290,7 @@ impl Way<'_> {
                 Protocol::Http2 => "http2",
                 Protocol::Auto => "auto",
             },
-            endpoints: upstream.endpoints.iter().map(ToString::to_string).collect(),
+            endpoints: upstream.endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect(),
             attempts: route.retries.attempts,
             on_unavailable: match on_unavailable {
                 OnUnavailable::Baseline => "baseline",

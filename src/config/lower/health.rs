@@ -8,10 +8,11 @@ use http::{HeaderName, HeaderValue, Method, header};
 use super::super::diagnostic::Code;
 use super::super::field::{Field, SentPath, StatusRange, Table, Text};
 use super::super::health::{Health, HttpProbe, Probe};
+use super::super::model::Endpoint;
 use super::super::raw;
 use super::Lower;
 use crate::logic::balance::check::{Pace, Thresholds};
-use crate::types::{EndpointAddress, Share};
+use crate::types::Share;
 
 /// The statuses of final responses.
 const STATUSES: RangeInclusive<u16> = 200..=599;
@@ -22,7 +23,7 @@ impl Lower<'_, '_> {
     pub(super) fn health(
         &mut self,
         field: &Field<raw::Health>,
-        endpoints: Option<&[EndpointAddress]>,
+        endpoints: Option<&[Endpoint]>,
     ) -> Option<Option<Health>> {
         if field.is_absent() {
             return Some(None);
@@ -212,12 +213,12 @@ impl Lower<'_, '_> {
     }
 
     /// Reports what says nothing of use of these endpoints.
-    fn useless(&mut self, raw: &raw::Health, endpoints: &[EndpointAddress]) {
-        if !endpoints.iter().any(EndpointAddress::is_tls) {
+    fn useless(&mut self, raw: &raw::Health, endpoints: &[Endpoint]) {
+        if !endpoints.iter().any(|endpoint| endpoint.address.is_tls()) {
             let message = "`tls` has an effect on endpoints `https://host:port` only, and there is none";
             self.no_effect(&raw.tls, message);
         }
-        if endpoints.iter().all(|endpoint| endpoint.unix_path().is_some()) {
+        if endpoints.iter().all(|endpoint| endpoint.address.unix_path().is_some()) {
             self.no_effect(&raw.port, "a Unix socket has no port");
         }
     }

@@ -1,13 +1,15 @@
 //! Raw to valid: what the values mean, alone and together. Every error is reported, none hides another.
 //!
 //! Reading order: [`Lower`] (what all share), [`value`] (one value at a time), [`header`], [`condition`], [`tls`]
-//! (certificates and keys), then the sections: [`limits`], [`listener`], [`listener_tls`], [`paths`] and [`acme`], [`admin`], [`upstream`] and
-//! [`upstream_tls`], [`split`], [`route`] with [`retry`] and [`rate`]; last [`advice`], what is allowed but odd.
+//! (certificates and keys), then the sections: [`limits`], [`listener`], [`listener_tls`], [`paths`] and [`acme`], [`admin`],
+//! [`upstream`], [`upstream_tls`] and [`balance`], [`split`], [`route`] with [`retry`] and [`rate`]; last [`advice`], what is
+//! allowed but odd.
 //! A function that returns `None` has reported why.
 
 mod acme;
 mod admin;
 mod advice;
+mod balance;
 mod condition;
 mod header;
 mod health;
@@ -54,7 +56,8 @@ pub(super) fn lower(report: &mut Report<'_>, files: &mut Files, root: &Root) -> 
     let admin = admin::admin(&mut cx, &root.admin);
     let access_log = admin::access_log(&mut cx, &root.access_log);
     listener::distinct_addresses(&mut cx, root, &listeners, telemetry.as_ref(), admin.as_ref());
-    let upstreams = upstream::upstreams(&mut cx, &root.upstreams);
+    let zone = balance::zone(&mut cx, &root.zone).flatten();
+    let upstreams = upstream::upstreams(&mut cx, &root.upstreams, zone.as_ref());
     let splits = split::splits(&mut cx, &root.splits);
     let routes = route::routes(&mut cx, root);
     if cx.report.has_errors() {

@@ -1,20 +1,29 @@
 //! `upstreams`.
 
-use super::super::diagnostic::Code;
 use super::super::field::{Field, Table, Text};
 use super::super::model::{Protocol, Upstream};
 use super::super::raw;
 use super::Lower;
+use super::balance::{balance, endpoints, slow_start};
 use crate::logic::balance::health::MOST_IN_A_ROW;
-use crate::logic::balance::{Ejection, Policy, SuccessRate};
-use crate::types::{EndpointAddress, Share, UpstreamName};
+use crate::logic::balance::{Ejection, SuccessRate};
+use crate::types::{Share, UpstreamName, ZoneName};
 
-/// The upstreams that are right, in file order.
-pub(super) fn upstreams(cx: &mut Lower<'_, '_>, table: &Field<Table<raw::Upstream>>) -> Vec<Upstream> {
-    table.entries().iter().filter_map(|(name, upstream)| self::upstream(cx, name, upstream)).collect()
+/// The upstreams that are right, in file order; `zone` is the proxy's own.
+pub(super) fn upstreams(
+    cx: &mut Lower<'_, '_>,
+    table: &Field<Table<raw::Upstream>>,
+    zone: Option<&ZoneName>,
+) -> Vec<Upstream> {
+    table.entries().iter().filter_map(|(name, upstream)| self::upstream(cx, name, upstream, zone)).collect()
 }
 
-fn upstream(cx: &mut Lower<'_, '_>, name: &Field<Text>, field: &Field<raw::Upstream>) -> Option<Upstream> {
+fn upstream(
+    cx: &mut Lower<'_, '_>,
+    name: &Field<Text>,
+    field: &Field<raw::Upstream>,
+    zone: Option<&ZoneName>,
+) -> Option<Upstream> {
     let name = cx.name(name, UpstreamName::new);
     let raw = field.get()?;
     let endpoints = endpoints(cx, field, &raw.endpoints);
@@ -27,10 +36,15 @@ fn upstream(cx: &mut Lower<'_, '_>, name: &Field<Text>, field: &Field<raw::Upstr
     let ejection = raw.ejection.get().and_then(|raw| ejection(cx, raw));
     let limits =
         if raw.limits.is_absent() { Some(None) } else { super::rate::upstream(cx, &raw.limits).map(Some) };
+    let balance = balance(cx, &raw.balance);
+    let slow_start = slow_start(cx, &raw.slow_start, balance.as_ref().map(|(policy, _)| *policy));
     let (connect, response, idle) = timeouts?;
+    let ((balance, hash_key), endpoints) = (balance?, endpoints?);
+    let zone = zone.filter(|zone| endpoints.iter().any(|endpoint| endpoint.zone.as_ref() == Some(*zone)));
     Some(Upstream {
         name: name?,
-        endpoints: endpoints?,
+        zone: zone.cloned(),
+        endpoints,
         protocol: match raw.protocol.get()? {
             raw::Protocol::Http1 => Protocol::Http1,
             raw::Protocol::Http2 => Protocol::Http2,
@@ -38,14 +52,12 @@ fn upstream(cx: &mut Lower<'_, '_>, name: &Field<Text>, field: &Field<raw::Upstr
         },
         proxy_protocol: matches!(raw.proxy_protocol.get()?, raw::Announcement::V2),
         tls: tls?,
-        balance: match raw.balance.get()? {
-            raw::Balance::LeastRequest => Policy::LeastRequest,
-            raw::Balance::RoundRobin => Policy::RoundRobin,
-        },
         health: health?,
         ejection: ejection?,
-        slow_start: None,
         limits: limits?,
+        balance,
+        hash_key,
+        slow_start: slow_start?,
         connect_timeout: connect?,
         response_timeout: response?,
         idle_timeout: idle?,
@@ -76,28 +88,4 @@ fn ejection(cx: &mut Lower<'_, '_>, raw: &raw::Ejection) -> Option<Ejection> {
         max_ejected: max_ejected?,
         success_rate: Some(success_rate?).filter(|policy| policy.margin < Share::ALL),
     })
-}
-
-fn endpoints(
-    cx: &mut Lower<'_, '_>,
-    owner: &Field<raw::Upstream>,
-    list: &Field<Vec<Field<Text>>>,
-) -> Option<Vec<EndpointAddress>> {
-    let items = cx.require(list, owner.span, "endpoints")?;
-    if cx.empty_list(list, "an upstream has at least one endpoint") {
-        return None;
-    }
-    let mut endpoints = Vec::with_capacity(items.len());
-    for item in items {
-        let Some(text) = item.get() else { continue };
-        match EndpointAddress::parse(text.as_ref()) {
-            Ok(endpoint) => endpoints.push((endpoint, item.span)),
-            Err(error) => {
-                cx.invalid(Code::InvalidAddress, item, error.to_string());
-            }
-        }
-    }
-    let message = "this endpoint stands twice in the upstream";
-    cx.distinct(Code::DuplicateAddress, endpoints.iter().cloned(), message);
-    (endpoints.len() == items.len()).then(|| endpoints.into_iter().map(|(endpoint, _)| endpoint).collect())
 }

@@ -4,7 +4,7 @@ use rustls::pki_types::ServerName;
 
 use super::super::diagnostic::Code;
 use super::super::field::{Field, Text};
-use super::super::model::UpstreamTls;
+use super::super::model::{Endpoint, UpstreamTls};
 use super::super::raw;
 use super::super::tls::{Credentials, TlsVersion};
 use super::Lower;
@@ -16,9 +16,9 @@ impl Lower<'_, '_> {
     pub(super) fn upstream_tls(
         &mut self,
         upstream: &raw::Upstream,
-        endpoints: Option<&[EndpointAddress]>,
+        endpoints: Option<&[Endpoint]>,
     ) -> Option<Option<UpstreamTls>> {
-        if endpoints.is_some_and(|endpoints| !endpoints.iter().any(EndpointAddress::is_tls)) {
+        if endpoints.is_some_and(|endpoints| !endpoints.iter().any(|endpoint| endpoint.address.is_tls())) {
             let message = "`tls` has an effect on endpoints `https://host:port` only, and there is none";
             self.no_effect(&upstream.tls, message);
             return (!upstream.tls.is_given()).then_some(None);
@@ -45,15 +45,20 @@ impl Lower<'_, '_> {
     }
 
     /// Whether the host of each endpoint that speaks TLS is one that a certificate can be for.
-    fn are_named(&mut self, upstream: &raw::Upstream, endpoints: &[EndpointAddress]) -> bool {
+    fn are_named(&mut self, upstream: &raw::Upstream, endpoints: &[Endpoint]) -> bool {
         let mut are_named = true;
         for (endpoint, field) in endpoints.iter().zip(upstream.endpoints.items()) {
-            if let EndpointAddress::Tcp { host, tls: true, .. } = endpoint
+            if let EndpointAddress::Tcp { host, tls: true, .. } = &endpoint.address
                 && ServerName::try_from(host.as_str()).is_err()
             {
                 let message = format!("no certificate can be for the host `{host}`");
-                self.invalid(Code::InvalidAddress, field, message)
-                    .hint("write in `tls.server_name` the host that the certificate is for");
+                let added = match field.get() {
+                    Some(raw::EndpointEntry::Full(full)) => {
+                        self.invalid(Code::InvalidAddress, &full.address, message)
+                    }
+                    _ => self.invalid(Code::InvalidAddress, field, message),
+                };
+                added.hint("write in `tls.server_name` the host that the certificate is for");
                 are_named = false;
             }
         }

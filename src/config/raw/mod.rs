@@ -17,6 +17,7 @@ macro_rules! presets {
 }
 
 mod acme;
+mod balance;
 mod condition;
 mod health;
 mod limit;
@@ -30,6 +31,7 @@ mod tls;
 mod upstream;
 
 pub(super) use acme::{Acme, AcmeChallenge};
+pub(super) use balance::{BalanceBy, Endpoint, EndpointEntry, POLICIES, SlowStart};
 pub(super) use condition::Condition;
 pub(super) use health::{Health, Method};
 pub(super) use limit::{RateLimit, UpstreamLimits};
@@ -39,7 +41,7 @@ pub(super) use observe::{AccessLog, Admin, Telemetry};
 pub(super) use route::{HeaderChanges, RedirectTo, Respond, Retry, Route, Scheme};
 pub(super) use split::{Cache, Missing, OnUnavailable, Rule, Split, Variant};
 pub(super) use tls::{ClientAuth, ListenerTls, Pair, TlsVersion, UnknownName};
-pub(super) use upstream::{Announcement, Balance, Ejection, Protocol, Upstream};
+pub(super) use upstream::{Announcement, Ejection, Protocol, Upstream};
 
 presets! {
     s_30: Period = "30s";
@@ -77,6 +79,9 @@ pub(super) struct Root {
     /// What all clients together may have at once.
     #[serde(default = "section::<Limits>")]
     pub(super) limits: Field<Limits>,
+    /// Where this proxy is. Endpoints of the same zone are preferred, where endpoints say theirs.
+    #[serde(default)]
+    pub(super) zone: Field<Text>,
     /// Where requests come in; at least one in all files together.
     #[serde(default = "empty::<Field<Listener>>")]
     pub(super) listeners: Field<Vec<Field<Listener>>>,

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::field::{Field, Percent, Period, Text, section};
+use super::balance::{BalanceBy, EndpointEntry, SlowStart};
 use super::health::Health;
 use super::limit::UpstreamLimits;
 use super::tls::{Pair, TlsVersion};
@@ -11,7 +12,7 @@ use super::tls::{Pair, TlsVersion};
 presets! {
     http1: Protocol = Protocol::Http1;
     not_announced: Announcement = Announcement::Off;
-    least_request: Balance = Balance::LeastRequest;
+    least_request: BalanceBy = BalanceBy::Word("least_request".into());
     s_30: Period = "30s";
     ms_1000: Period = "1s";
     s_60: Period = "60s";
@@ -32,9 +33,10 @@ presets! {
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Upstream {
-    /// `host:port`, `https://host:port` for TLS, or `unix:/path`; at least one.
+    /// `host:port`, `https://host:port` for TLS, or `unix:/path`; or a mapping that says its weight and zone as well. At
+    /// least one.
     #[schemars(length(min = 1))]
-    pub(in crate::config) endpoints: Field<Vec<Field<Text>>>,
+    pub(in crate::config) endpoints: Field<Vec<Field<EndpointEntry>>>,
     /// What is spoken to the endpoints.
     #[serde(default = "http1")]
     pub(in crate::config) protocol: Field<Protocol>,
@@ -45,9 +47,11 @@ pub(in crate::config) struct Upstream {
     /// How TLS is spoken to the endpoints `https://host:port`.
     #[serde(default)]
     pub(in crate::config) tls: Field<UpstreamTls>,
-    /// How requests are spread over the endpoints.
+    /// How requests are spread over the endpoints: `least_request` takes the one of two random endpoints that has fewer
+    /// requests in flight, `peak_ewma` the one that would answer sooner, `round_robin` one after the other, `hash` the one
+    /// that the request's key leads to.
     #[serde(default = "least_request")]
-    pub(in crate::config) balance: Field<Balance>,
+    pub(in crate::config) balance: Field<BalanceBy>,
     /// When an endpoint gets no requests for a while, for what became of those that it had.
     #[serde(default = "section::<Ejection>")]
     pub(in crate::config) ejection: Field<Ejection>,
@@ -57,6 +61,10 @@ pub(in crate::config) struct Upstream {
     /// How endpoints are asked whether they are well. By default they are not.
     #[serde(default)]
     pub(in crate::config) health: Field<Health>,
+    /// How the weight of an endpoint rises that is new, or has come back. By default it has its whole weight at once;
+    /// `{}` switches it on.
+    #[serde(default)]
+    pub(in crate::config) slow_start: Field<SlowStart>,
     /// How long endpoints may take.
     #[serde(default = "section::<UpstreamTimeouts>")]
     pub(in crate::config) timeouts: Field<UpstreamTimeouts>,
@@ -173,14 +181,4 @@ pub(in crate::config) enum Announcement {
     Off,
     /// They do, in version 2.
     V2,
-}
-
-/// How requests are spread over the endpoints.
-#[derive(Debug, Clone, Copy, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(in crate::config) enum Balance {
-    /// The one of two random endpoints that has fewer requests in flight.
-    LeastRequest,
-    /// One after the other.
-    RoundRobin,
 }

@@ -257,12 +257,18 @@ fn upstream(endpoints: &[SocketAddr], probe: Probe, wait: bool, metrics: &Arc<Me
         name: UpstreamName::new("one").unwrap(),
         endpoints: endpoints
             .iter()
-            .map(|address| EndpointAddress::parse(&address.to_string()).unwrap())
+            .map(|address| model::Endpoint {
+                address: EndpointAddress::parse(&address.to_string()).unwrap(),
+                weight: 1,
+                zone: None,
+            })
             .collect(),
         protocol: model::Protocol::Http1,
         proxy_protocol: false,
         tls: None,
         balance: Policy::RoundRobin,
+        hash_key: Vec::new(),
+        zone: None,
         health: Some(Health {
             probe,
             host: None,
@@ -286,7 +292,7 @@ fn upstream(endpoints: &[SocketAddr], probe: Probe, wait: bool, metrics: &Arc<Me
 }
 
 fn resolved(address: SocketAddr, of: &Upstream) -> Resolved {
-    Resolved { address: Address::Tcp(address), configured: of.settings.endpoints[0].clone() }
+    Resolved { address: Address::Tcp(address), configured: of.settings.endpoints[0].address.clone() }
 }
 
 async fn until(what: &str, mut condition: impl FnMut() -> bool) {
