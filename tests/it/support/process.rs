@@ -49,10 +49,12 @@ impl Process {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("weir.yaml");
         std::fs::write(&path, text(folder.path())).unwrap();
+        if !command.get_envs().any(|(name, _)| name == "WEIR_LOG") {
+            command.env("WEIR_LOG", "info");
+        }
         let mut child = command
             .args(["run", "--config"])
             .arg(&path)
-            .env("WEIR_LOG", "info")
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
