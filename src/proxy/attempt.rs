@@ -57,14 +57,15 @@ pub struct Plan<'a> {
 pub struct Failed {
     /// What the client will be told.
     pub failure: Failure,
-    /// The body, when no endpoint has looked at the request.
+    /// The body, when the upstream did not take the request: no endpoint has looked at it, or the one that did is gone and
+    /// it may be sent again.
     pub unsent: Option<Upload>,
 }
 
 /// Sends the record's head and `body` to an endpoint of `arm` and waits for the response's head.
 ///
 /// # Errors
-/// [`Failed`]; it holds the body where no endpoint has looked at the request, so that the baseline may still have it.
+/// [`Failed`]; it holds the body where the upstream did not take the request, so that the baseline may still have it.
 pub async fn attempt(
     worker: &Worker,
     serving: &Serving,
@@ -151,7 +152,7 @@ pub async fn attempt(
                 let is_reason = plan.retries.allows(happened, &record.head.method) || tries.is_refused;
                 if again.is_none() || !is_reason || !tries.may_go_on(worker, arm, happened) {
                     tries.ended(worker, arm, RetryOutcome::Failure);
-                    let unsent = again.filter(|_| tries.is_untouched(happened));
+                    let unsent = again.filter(|_| tries.may_cross(happened, &record.head.method));
                     return Err(Failed { failure, unsent });
                 }
                 (happened, again)
@@ -231,8 +232,9 @@ impl<'a> Tries<'a> {
             self.left += 1;
             return true;
         }
-        // Where another upstream takes it, nobody waits for this one.
-        let may_repeat = self.may_repeat && self.wish.needs == Needs::Somebody;
+        // Where another upstream takes what this one does not, nobody waits for this one.
+        let may_repeat =
+            self.may_repeat && (self.wish.needs == Needs::Somebody || happened != Happened::Untouched);
         if self.left == 0 || (!is_other && !may_repeat) {
             return false;
         }
@@ -243,10 +245,11 @@ impl<'a> Tries<'a> {
         is_left
     }
 
-    /// Whether no endpoint has looked at the request, this last one included.
-    fn is_untouched(&mut self, happened: Happened) -> bool {
-        self.was_seen |= happened != Happened::Untouched;
-        !self.was_seen
+    /// Whether the request may go to another upstream: this one did not take it, and has not looked at it before, or it is
+    /// one that is sent again all the same.
+    fn may_cross(&self, happened: Happened, method: &Method) -> bool {
+        let may_repeat = || self.plan.retries.allows(Happened::Broken, method);
+        happened == Happened::Untouched && (!self.was_seen || may_repeat())
     }
 
     /// Says what became of the present attempt, if it is a further one.

@@ -118,6 +118,30 @@ async fn retry_stays_inside_the_variant() {
 }
 
 #[tokio::test]
+async fn request_that_a_variant_took_into_its_death_goes_to_the_baseline_where_twice_is_once() {
+    for (method, expected) in [("GET", 200), ("PUT", 200), ("POST", 502)] {
+        let baseline = Upstream::named("blue").await;
+        // It reads one request, and then neither it nor its address is there any more.
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let dying = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            drop(listener);
+            crate::support::raw::read_head(&mut stream).await
+        });
+        let stage = split(&format!("'{address}'"), "", &baseline).await;
+        let request = format!(
+            "{method} / HTTP/1.1\r\nhost: a\r\nx-user: u1\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi"
+        );
+        let answer = exchange(stage.proxy.address, request).await;
+        assert_eq!(status(&answer), expected, "{method}: {answer}");
+        assert!(dying.await.unwrap().is_some(), "it was asked");
+        assert_eq!(baseline.count(), usize::from(expected == 200), "{method}");
+        stage.assert_in_order().await;
+    }
+}
+
+#[tokio::test]
 async fn variant_that_took_the_request_and_broke_off_is_not_replaced() {
     // A byte of the request was sent: the baseline must not do it a second time.
     let baseline = Upstream::named("blue").await;

@@ -52,12 +52,7 @@ impl Process {
         if !command.get_envs().any(|(name, _)| name == "WEIR_LOG") {
             command.env("WEIR_LOG", "info");
         }
-        let mut child = command
-            .args(["run", "--config"])
-            .arg(&path)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = command.args(["run", "--config"]).arg(&path).stderr(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let (said, log) = channel();
         // Whoever does not read a pipe stops its writer.
