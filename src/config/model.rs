@@ -209,10 +209,12 @@ pub struct Endpoint {
     pub zone: Option<ZoneName>,
 }
 
-/// How many requests an upstream has at a time.
+/// How many connections and requests an upstream has at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamLimits {
-    /// How many at most; 1 or more. There is a number, or the limit adapts.
+    /// How many connections at most; 1 or more. `None` is no limit.
+    pub connections: Option<usize>,
+    /// How many requests at most; 1 or more. `None` is no limit, unless it adapts.
     pub requests: Option<u32>,
     /// How many wait at most.
     pub pending: usize,

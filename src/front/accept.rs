@@ -30,7 +30,7 @@ use crate::upstream::Client;
 use crate::wire::proxy_protocol::Addresses;
 
 /// How often idle upstream connections are looked over: what an endpoint has closed is let go of then.
-const HOUSEKEEPING: Duration = Duration::from_secs(1);
+const HOUSEKEEPING: Duration = Duration::from_millis(250);
 
 /// How often those who live on are told to look whether they have to go, while some have to.
 const LOOK: Duration = Duration::from_millis(100);

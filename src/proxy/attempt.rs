@@ -148,6 +148,10 @@ pub async fn attempt(
                 tries.done_with(endpoint);
                 tries.may_repeat = is_transient && clock::now().saturating_duration_since(sent) < TRANSIENT;
                 tries.is_refused = failure == Failure::ConnectRefused;
+                if failure == Failure::UpstreamOverloaded {
+                    // Its other endpoints are no less crowded.
+                    tries.left = 0;
+                }
                 let again = error.unsent.or_else(|| tries.replay.again());
                 let is_reason = plan.retries.allows(happened, &record.head.method) || tries.is_refused;
                 if again.is_none() || !is_reason || !tries.may_go_on(worker, arm, happened) {
@@ -411,6 +415,9 @@ impl Fault {
         use Happened::{Broken, Garbled, Silent, Untouched};
         let kind = &error.kind;
         let (failure, cause, happened, is_endpoints) = match kind {
+            SendErrorKind::Connect(ConnectError::Crowded(_)) => {
+                (Failure::UpstreamOverloaded, Cause::Connect, Untouched, false)
+            }
             SendErrorKind::Connect(ConnectError::Timeout(_)) => {
                 (Failure::ConnectTimeout, Cause::Connect, Untouched, true)
             }

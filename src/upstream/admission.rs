@@ -216,7 +216,13 @@ mod tests {
 
     fn admission(requests: u32, pending: usize) -> Arc<Admission> {
         let pending_timeout = Duration::from_secs(1);
-        let settings = UpstreamLimits { requests: Some(requests), pending, pending_timeout, adaptive: false };
+        let settings = UpstreamLimits {
+            connections: None,
+            requests: Some(requests),
+            pending,
+            pending_timeout,
+            adaptive: false,
+        };
         Admission::new(settings, Arc::default())
     }
 
@@ -288,7 +294,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn limit_that_adapts_falls_when_requests_take_longer() {
         let pending_timeout = Duration::from_secs(1);
-        let settings = UpstreamLimits { requests: Some(100), pending: 0, pending_timeout, adaptive: true };
+        let settings = UpstreamLimits {
+            connections: None,
+            requests: Some(100),
+            pending: 0,
+            pending_timeout,
+            adaptive: true,
+        };
         let door = Admission::new(settings, Arc::default());
         let mut limits = Vec::new();
         for milliseconds in [10, 100] {

@@ -18,6 +18,9 @@ pub enum ConnectError {
     /// It took longer than the limit.
     #[error("the connection was not made within {0:?}")]
     Timeout(Duration),
+    /// The upstream has as many connections as it may, and none came free in time.
+    #[error("no connection came free within {0:?}")]
+    Crowded(Duration),
     /// The system said no: refused, unreachable, out of files.
     #[error("the connection was not made")]
     Io(#[source] io::Error),

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::connect::Spoken;
 use super::exchange::{SendError, SendErrorKind};
 use super::local::{Caller, Endpoint};
-use super::{Inbound, Outgoing, Sink, Upgrade, Upload, UploadState};
+use super::{Inbound, Outgoing, Sink, Slot, Upgrade, Upload, UploadState};
 use crate::net::{Coding, Io, Link, Transfer, TransferError, clock};
 use crate::telemetry::{self, ConnectionEvent, UpstreamId};
 use crate::wire::framing::write_plainly;
@@ -43,6 +43,8 @@ pub struct Connection {
     is_kept: Cell<bool>,
     /// How long the endpoint keeps it open while it is idle, where it has said so.
     keeps: Cell<Option<Duration>>,
+    /// Its place among the upstream's connections, where they are limited.
+    slot: Option<Slot>,
 }
 
 /// The idle connections to one endpoint, the last used first.
@@ -105,7 +107,7 @@ impl Uploading {
 }
 
 impl Connection {
-    fn new(link: Rc<Link>, endpoint: &Endpoint) -> Self {
+    fn new(link: Rc<Link>, endpoint: &Endpoint, slot: Option<Slot>) -> Self {
         let (metrics, upstream) = (Rc::clone(&endpoint.metrics), endpoint.upstream.id);
         metrics.connection(upstream, ConnectionEvent::Connected);
         Self {
@@ -115,6 +117,7 @@ impl Connection {
             is_pooled: Cell::new(false),
             is_kept: Cell::new(true),
             keeps: Cell::new(None),
+            slot,
         }
     }
 
@@ -145,6 +148,11 @@ impl Drop for Connection {
 impl Pool {
     /// Keeps `connection` for the next request, unless it is of no more use.
     pub(super) fn put(&self, connection: Connection) {
+        let is_wanted = connection.slot.as_ref().is_some_and(Slot::is_wanted);
+        if is_wanted && self.waiting.get() == 0 {
+            // Who waits is at another endpoint, or another worker's.
+            return;
+        }
         if connection.is_kept.get() && connection.link.is_between() && connection.link.ahead() == 0 {
             connection.is_pooled.set(true);
             connection.event(ConnectionEvent::Idle);
@@ -209,18 +217,18 @@ pub(super) async fn send(
 ) -> Result<Sent, SendError> {
     let mut was_sent = false;
     loop {
-        let fresh = |io| (Connection::new(Rc::new(Link::new(io)), endpoint), false);
+        let fresh = |io, slot| (Connection::new(Rc::new(Link::new(io)), endpoint, slot), false);
         let idle = if made.is_none() { pool.take() } else { None };
         let (connection, is_reused) = match (made.take(), idle) {
-            (Some(made), _) => fresh(*made),
+            (Some(made), _) => fresh(*made, endpoint.slot()),
             (None, Some(connection)) => (connection, true),
             // In a box of its own: seldom needed, and larger than all the rest.
             (None, None) => {
                 let limit = endpoint.upstream.settings.connect_timeout;
                 let kind = match Box::pin(pool.take_or(endpoint.connect(limit, caller))).await {
                     Ok(idle) => Ok((idle, true)),
-                    Err(Ok((io, Spoken::Http1))) => Ok(fresh(io)),
-                    Err(Ok((io, Spoken::Http2))) => Err(SendErrorKind::Otherwise(Some(Box::new(io)))),
+                    Err(Ok((io, Spoken::Http1, slot))) => Ok(fresh(io, slot)),
+                    Err(Ok((io, Spoken::Http2, _))) => Err(SendErrorKind::Otherwise(Some(Box::new(io)))),
                     Err(Err(error)) => Err(error.into()),
                 };
                 match kind {

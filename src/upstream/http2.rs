@@ -23,7 +23,7 @@ use super::exchange::{SendError, SendErrorKind, within};
 use super::keepalive::Load;
 use super::local::{Caller, Endpoint};
 use super::streaming::send_body;
-use super::{Inbound, Interim, Outgoing, Sink, Upload, UploadState, keepalive};
+use super::{Inbound, Interim, Outgoing, Sink, Slot, Upload, UploadState, keepalive};
 use crate::net::{Guarded, Io, Watch};
 use crate::telemetry::ConnectionEvent;
 use crate::wire::{Fields, Known, ResponseHead, websocket};
@@ -62,6 +62,8 @@ struct Connection {
     used: Cell<Instant>,
     /// Since when it has streams, where it has any.
     busy: Cell<Instant>,
+    /// Its place among the upstream's connections, where they are limited.
+    _slot: Option<Slot>,
 }
 
 impl std::fmt::Debug for Connection {
@@ -157,7 +159,7 @@ impl Pool {
         }
         let limit = endpoint.upstream.settings.connect_timeout;
         if let Some(io) = made {
-            return Ok((self.begin(endpoint, *io, limit).await?, false));
+            return Ok((self.begin(endpoint, *io, endpoint.slot(), limit).await?, false));
         }
         // Who waits for another's attempt waits no longer than for its own.
         let dialing = tokio::time::timeout(limit, self.dialing.lock()).await;
@@ -170,13 +172,19 @@ impl Pool {
             return Err(SendErrorKind::Otherwise(None));
         }
         match endpoint.connect(limit, caller).await? {
-            (io, Spoken::Http2) => Ok((self.begin(endpoint, io, limit).await?, false)),
-            (io, Spoken::Http1) => Err(SendErrorKind::Otherwise(Some(Box::new(io)))),
+            (io, Spoken::Http2, slot) => Ok((self.begin(endpoint, io, slot, limit).await?, false)),
+            (io, Spoken::Http1, _) => Err(SendErrorKind::Otherwise(Some(Box::new(io)))),
         }
     }
 
     /// Begins HTTP/2 on a new connection.
-    async fn begin(&self, endpoint: &Rc<Endpoint>, io: Io, limit: Duration) -> Result<Hold, SendErrorKind> {
+    async fn begin(
+        &self,
+        endpoint: &Rc<Endpoint>,
+        io: Io,
+        slot: Option<Slot>,
+        limit: Duration,
+    ) -> Result<Hold, SendErrorKind> {
         let io = Guarded::of_endpoint(io);
         let watch = io.watch();
         let (sender, driver) = client::Builder::new()
@@ -198,6 +206,7 @@ impl Pool {
             failure: RefCell::default(),
             used: Cell::new(Instant::now()),
             busy: Cell::new(Instant::now()),
+            _slot: slot,
         });
         endpoint.event(ConnectionEvent::Connected);
         let hold = Hold::new(&connection);

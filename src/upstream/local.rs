@@ -19,7 +19,7 @@ use super::exchange::{Exchange, Lease, SendError, SendErrorKind};
 use super::handshake::{Handshake, TlsError};
 use super::reach::Trouble;
 use super::vitals::{Tally, Vitals};
-use super::{Interim, Outgoing, Resolved, Upload, Upstream, http1, http2};
+use super::{Interim, Outgoing, Resolved, Slot, Slots, Upload, Upstream, http1, http2};
 use crate::config::model::Protocol;
 use crate::logic::balance::{Budget, BudgetPolicy, Event, Health, Tick};
 use crate::net::{Alarm, Io, clock};
@@ -271,6 +271,9 @@ impl Endpoint {
     }
 
     fn close_idle(&self, now: Instant, limit: Duration) {
+        // Where somebody waits for a connection, those that nobody uses are closed.
+        let are_wanted = self.upstream.slots.as_ref().is_some_and(|slots| slots.are_wanted());
+        let limit = if are_wanted { Duration::ZERO } else { limit };
         let close = |pools: &Pools| {
             pools.http1.close_idle(now, limit);
             pools.http2.close_idle(now, limit);
@@ -372,13 +375,17 @@ impl Endpoint {
         if self.handshake.is_some() { Scheme::HTTPS } else { Scheme::HTTP }
     }
 
-    /// Connects to the endpoint for `caller` within `limit`, and tells where that changes what is known of it; what is
+    /// Connects to the endpoint for `caller` within `limit`, once it is its turn, and tells where that changes what is known of it; what is
     /// spoken on the connection.
     pub(super) async fn connect(
         &self,
         limit: Duration,
         caller: &Caller,
-    ) -> Result<(Io, Spoken), ConnectError> {
+    ) -> Result<(Io, Spoken, Option<Slot>), ConnectError> {
+        let slot = match &self.upstream.slots {
+            None => None,
+            Some(slots) => Some(slots.take().await.ok_or(ConnectError::Crowded(slots.patience()))?),
+        };
         let greeting = self.greeting(caller);
         let address = &self.resolved.address;
         let made = match &self.handshake {
@@ -397,7 +404,7 @@ impl Endpoint {
                     self.found();
                 }
                 self.spoken.set(Some(spoken));
-                Ok((io, spoken))
+                Ok((io, spoken, slot))
             }
             Err(error) => {
                 let is_tls = matches!(error, ConnectError::Tls(_));
@@ -405,6 +412,11 @@ impl Endpoint {
                 Err(error)
             }
         }
+    }
+
+    /// A slot for a connection that was made for another protocol, where there is one: it is not closed for want of one.
+    pub(super) fn slot(&self) -> Option<Slot> {
+        self.upstream.slots.as_ref().and_then(Slots::try_take)
     }
 
     /// What a connection for `caller` begins with.

@@ -3,7 +3,7 @@
 //! An [`Upstream`] is shared by all workers and lives as long as its identity is unchanged over reloads; each worker
 //! has its own connections to it ([`local::Local`]), so that a request touches no lock and no foreign cache line.
 //!
-//! Reading order: [`Upstream`], [`admission`] (how many requests it has at a time), [`resolve`] (names to addresses), [`vitals`] (the health of endpoints, shared by all workers),
+//! Reading order: [`Upstream`], [`admission`] (how many requests it has at a time), [`slots`] (how many connections), [`resolve`] (names to addresses), [`vitals`] (the health of endpoints, shared by all workers),
 //! [`upkeep`] (what brings them back), [`probe`] (they are asked whether they are well), [`local`] (a worker's view:
 //! endpoints and pools), `choice` (which one takes a request),
 //! [`exchange`] (a request under way), [`client`] (whom a connection is made for, where that is told), [`connect`],
@@ -33,6 +33,7 @@ pub mod outgoing;
 pub mod probe;
 mod reach;
 pub mod resolve;
+pub mod slots;
 pub mod streaming;
 pub mod tls;
 pub mod tunnel;
@@ -62,6 +63,7 @@ pub use inbound::{Inbound, InboundError};
 pub use interim::Interim;
 pub use local::{Caller, Local};
 pub use outgoing::Outgoing;
+pub use slots::{Slot, Slots};
 pub use tunnel::{Sink, Upgrade};
 pub use upload::{Replay, Upload, UploadFailure, UploadState};
 pub use vitals::{Vitals, Ward};
@@ -100,6 +102,8 @@ pub struct Upstream {
     reach: reach::Reach,
     /// Who comes in, where that is limited.
     pub admission: Option<Arc<Admission>>,
+    /// The connections that it may have; `None` where they are not limited.
+    slots: Option<Arc<Slots>>,
     /// What is known of the endpoints' health.
     ward: Arc<Ward>,
     /// Whether it serves: the ward is another's before, and after.
@@ -127,10 +131,15 @@ impl Upstream {
         };
         let tls = settings.tls.as_ref().map(|tls| tls::client(tls, settings.protocol)).transpose()?;
         let crowd = || metrics.crowd(settings.name.as_str());
-        let admission = settings.limits.clone().map(|limits| Admission::new(limits, crowd()));
+        let limits_requests = |limits: &model::UpstreamLimits| limits.requests.is_some() || limits.adaptive;
+        let admission = settings.limits.clone().filter(limits_requests);
+        let admission = admission.map(|limits| Admission::new(limits, crowd()));
+        let slots = settings.limits.as_ref();
+        let slots = slots.and_then(|limits| Some(Slots::new(limits.connections?, limits.pending_timeout)));
         let verdicts = settings.health.is_some().then(probe::Verdicts::default);
         let upstream = Self {
             admission,
+            slots,
             verdicts,
             settings,
             id,

@@ -20,7 +20,7 @@ const LOOK: Duration = Duration::from_millis(500);
 /// How many are connected to at a time, to see whether they can be.
 const AT_A_TIME: usize = 32;
 
-/// Looks after `upstream` until it is dropped.
+/// Looks after `upstream`, which serves, until it does so no more.
 pub async fn watch_over(upstream: Weak<Upstream>) {
     let mut compared = Instant::now();
     let mut counts = HashMap::new();
@@ -28,7 +28,7 @@ pub async fn watch_over(upstream: Weak<Upstream>) {
         // Not all proxies at the same moment.
         let jitter = Duration::from_millis(fastrand::u64(0..100));
         tokio::time::sleep(LOOK + jitter).await;
-        let Some(upstream) = upstream.upgrade() else { return };
+        let Some(upstream) = upstream.upgrade().filter(|upstream| upstream.is_settled()) else { return };
         if !upstream.ward().is_plain() {
             reach(&upstream).await;
             warm(&upstream);

@@ -72,16 +72,23 @@ pub(super) fn upstream(cx: &mut Lower<'_, '_>, field: &Field<raw::UpstreamLimits
     } else {
         cx.range(&raw.requests, "`requests`", 1, 1_000_000).map(|requests| u32::try_from(requests).ok())
     };
+    let connections = if raw.connections.is_absent() {
+        Some(None)
+    } else {
+        let connections = cx.range(&raw.connections, "`connections`", 1, 1_000_000);
+        connections.map(|connections| usize::try_from(connections).ok())
+    };
     let pending = cx.range(&raw.pending, "`pending`", 0, 1_000_000);
     let pending_timeout = cx.positive(&raw.pending_timeout);
     let adaptive = *raw.adaptive.get()?;
-    if raw.requests.is_absent() && !adaptive {
+    if raw.requests.is_absent() && raw.connections.is_absent() && !adaptive {
         cx.report
             .error(Code::MissingKey, begin(field.span), "these limits limit nothing")
-            .hint("write how many `requests` there may be, or `adaptive: true`");
+            .hint("write how many `requests` or `connections` there may be, or `adaptive: true`");
         return None;
     }
     Some(UpstreamLimits {
+        connections: connections?,
         requests: requests?,
         pending: usize::try_from(pending?).ok()?,
         pending_timeout: pending_timeout?,

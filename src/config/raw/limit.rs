@@ -46,6 +46,11 @@ pub(in crate::config) struct RateLimit {
 #[serde(deny_unknown_fields)]
 #[schemars(extend("anyOf" = [{"required": ["requests"]}, {"required": ["adaptive"]}]))]
 pub(in crate::config) struct UpstreamLimits {
+    /// Connections at a time, over all workers; idle ones count until somebody else needs them. Requests wait for one as they
+    /// wait for their turn, for `pending_timeout`.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(in crate::config) connections: Field<u64>,
     /// Requests at a time, from the moment they are sent until their response has ended. With `adaptive` the most that
     /// it comes to.
     #[serde(default)]

@@ -80,7 +80,9 @@ impl Failure {
 
 fn connect(error: &ConnectError) -> String {
     match error {
-        ConnectError::Timeout(limit) => format!("no connection within {}", format_duration(*limit)),
+        ConnectError::Crowded(limit) | ConnectError::Timeout(limit) => {
+            format!("no connection within {}", format_duration(*limit))
+        }
         ConnectError::Io(error) => error.to_string(),
         ConnectError::Tls(error) => match error.source() {
             Some(source) => format!("TLS: {error}: {source}"),

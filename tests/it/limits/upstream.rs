@@ -1,17 +1,22 @@
 //! Limits of upstreams: who waits, who is turned away, who goes to the baseline, and that no place is lost.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use tokio::io::AsyncWriteExt;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use crate::support::ask::{Ask, Via};
 use crate::support::raw::{Client, Scripted, exchange, read_head, status};
-use crate::support::{Proxy, Upstream, until};
+use crate::support::stage::Settings;
+use crate::support::{Proxy, Stage, Upstream, until};
 
 /// An endpoint that answers a request for each permit of `gate`, whenever there is one.
 async fn gated(gate: &Arc<Semaphore>) -> Scripted {
-    use tokio::io::AsyncWriteExt;
     let gate = Arc::clone(gate);
     Scripted::accepting(move |mut stream| {
         let gate = Arc::clone(&gate);
@@ -165,8 +170,8 @@ async fn limit_that_adapts_keeps_an_upstream_quick() {
     };
     let proxy =
         Proxy::start_whole(&config(endpoint.address, "adaptive: true, requests: 200, pending: 0")).await;
-    let (served, shed) = (Arc::new(std::sync::atomic::AtomicUsize::new(0)), Arc::default());
-    let _: &Arc<std::sync::atomic::AtomicUsize> = &shed;
+    let (served, shed) = (Arc::new(AtomicUsize::new(0)), Arc::default());
+    let _: &Arc<AtomicUsize> = &shed;
     let mut clients = JoinSet::new();
     for _ in 0..40 {
         let (address, served, shed) = (proxy.address, Arc::clone(&served), Arc::clone(&shed));
@@ -175,7 +180,7 @@ async fn limit_that_adapts_keeps_an_upstream_quick() {
             loop {
                 client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
                 let count = if status(&client.read_response().await) == 200 { &served } else { &shed };
-                count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                count.fetch_add(1, Ordering::Relaxed);
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         });
@@ -186,6 +191,72 @@ async fn limit_that_adapts_keeps_an_upstream_quick() {
         (limit > 0.0 && limit <= 10.0).then_some(())
     })
     .await;
-    assert!(served.load(std::sync::atomic::Ordering::Relaxed) > 0);
+    assert!(served.load(Ordering::Relaxed) > 0);
     assert!(proxy.metric("weir_upstream_requests_shed_total", &["one"]).await > 0.0);
+}
+
+/// An endpoint that counts its connections among those that are open `now`; `most` is how many there were at most.
+async fn crowded(now: &Arc<AtomicUsize>, most: &Arc<AtomicUsize>) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (now, seen) = (Arc::clone(now), Arc::clone(most));
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let now = Arc::clone(&now);
+            seen.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            tokio::spawn(async move {
+                while read_head(&mut stream).await.is_some() {
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+                }
+                now.fetch_sub(1, Ordering::SeqCst);
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn upstream_has_no_more_connections_than_it_may_and_every_request_gets_its_turn() {
+    let (now, most) = (Arc::default(), Arc::default());
+    let (one, two) = (crowded(&now, &most).await, crowded(&now, &most).await);
+    let proxy = Proxy::start_whole(&format!(
+        "workers: 4\nlisteners: [{{ bind: 127.0.0.1:0 }}]\nupstreams:\n  one: {{ endpoints: ['{one}', '{two}'], limits: \
+         {{ connections: 3, pending_timeout: 20s }} }}\nroutes: [{{ upstream: one }}]\n"
+    ))
+    .await;
+    let clients = (0..40).map(|_| async {
+        for _ in 0..5 {
+            let answer =
+                exchange(proxy.address, "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+            assert_eq!(status(&answer), 200, "{answer}");
+        }
+    });
+    join_all(clients).await;
+    // The endpoints may hear of a connection's end when the next one is there already.
+    let most = most.load(Ordering::SeqCst);
+    assert!((2..=8).contains(&most), "{most} at a time, of 40");
+    let open = proxy.metric("weir_upstream_connections_idle", &["upstream=\"one\""]).await;
+    assert!(open <= 3.0, "{open}");
+}
+
+#[tokio::test]
+async fn request_that_waits_too_long_for_a_connection_is_told_and_nobody_is_ejected() {
+    let (hung, gate) = Upstream::gated().await;
+    let upstream = "limits: { connections: 1, pending_timeout: 100ms }";
+    let stage = Stage::with(&[hung.address], Settings { upstream, ..Settings::default() }).await;
+    let address = stage.proxy.address;
+    let first = tokio::spawn(async move { Ask::get("/").send(Via::Http1, address).await });
+    until("it has come", || async { (hung.count() == 1).then_some(()) }).await;
+    for _ in 0..5 {
+        let reply = Ask::get("/").send(Via::Http1, address).await;
+        assert_eq!((reply.status, reply.header("x-weir-error")), (503, "upstream_overloaded"));
+        assert_eq!(reply.header("retry-after"), "1");
+    }
+    assert_eq!(stage.proxy.metric("weir_endpoint_healthy", &["upstream=\"one\""]).await, 1.0);
+    gate.send(true).unwrap();
+    assert_eq!(first.await.unwrap().status, 200);
+    assert_eq!(Ask::get("/").send(Via::Http1, address).await.status, 200);
+    assert_eq!(hung.connections.load(Ordering::SeqCst), 1);
+    stage.assert_in_order().await;
 }
