@@ -77,7 +77,7 @@ async fn look_up(upstream: &Upstream, address: &EndpointAddress, limit: Duration
     None
 }
 
-/// Refreshes `upstream` every `dns_refresh` until it is dropped; sooner where a name gave nothing, and later and later
+/// Refreshes `upstream`, which serves, every `dns_refresh` until it does not any more; sooner where a name gave nothing, and later and later
 /// while it goes on to give nothing.
 pub async fn keep_fresh(upstream: Weak<Upstream>) {
     let mut soon = SOON;
@@ -89,7 +89,7 @@ pub async fn keep_fresh(upstream: Weak<Upstream>) {
             return;
         };
         tokio::time::sleep(if is_complete { pause } else { soon.min(pause) }).await;
-        let Some(upstream) = upstream.upgrade() else { return };
+        let Some(upstream) = upstream.upgrade().filter(|upstream| upstream.is_settled()) else { return };
         soon = if refresh(&upstream, LIMIT).await { SOON } else { (soon * 2).min(LONGEST) };
     }
 }

@@ -2,8 +2,7 @@
 //! not reached can be connected to again, whether a slow start is over, whose success rate is out of line. What that means
 //! for an endpoint is decided in `logic/balance/health`.
 
-use std::collections::HashMap;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -11,7 +10,7 @@ use futures_util::stream;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
 
-use super::{Address, Resolved, Upstream};
+use super::{Address, Resolved, Upstream, Vitals};
 use crate::logic::balance::{Event, health};
 
 /// How often the endpoints are looked over.
@@ -20,10 +19,14 @@ const LOOK: Duration = Duration::from_millis(500);
 /// How many are connected to at a time, to see whether they can be.
 const AT_A_TIME: usize = 32;
 
-/// Looks after `upstream`, which serves, until it does so no more.
+/// Looks after `upstream`, which serves, until it does not any more: then its ward is another's, and what is held of it
+/// for the sake of a request under way must not have a say in it.
 pub async fn watch_over(upstream: Weak<Upstream>) {
     let mut compared = Instant::now();
-    let mut counts = HashMap::new();
+    if let Some(upstream) = upstream.upgrade() {
+        // What was counted before is of no time that is known.
+        take_counts(&upstream, &upstream.endpoints());
+    }
     loop {
         // Not all proxies at the same moment.
         let jitter = Duration::from_millis(fastrand::u64(0..100));
@@ -37,7 +40,7 @@ pub async fn watch_over(upstream: Weak<Upstream>) {
             && compared.elapsed() >= policy.interval
         {
             compared = Instant::now();
-            compare(&upstream, policy, &mut counts);
+            compare(&upstream, policy);
         }
     }
 }
@@ -87,17 +90,16 @@ fn warm(upstream: &Upstream) {
     }
 }
 
-fn compare(upstream: &Upstream, policy: &health::SuccessRate, counts: &mut HashMap<Resolved, (u32, u32)>) {
+fn compare(upstream: &Upstream, policy: &health::SuccessRate) {
     let endpoints = upstream.endpoints();
-    counts.retain(|known, _| endpoints.contains(known));
-    let counted: Vec<_> = endpoints
-        .iter()
-        .map(|endpoint| {
-            let last = counts.entry(endpoint.clone()).or_default();
-            upstream.ward().find(endpoint).map_or((0, 0), |vitals| vitals.take_counts(last))
-        })
-        .collect();
+    let counted = take_counts(upstream, &endpoints);
     for index in health::out_of_line(&counted, policy) {
         upstream.tell(&endpoints[index], Event::OutOfLine);
     }
+}
+
+/// What was counted of each of `endpoints` since it was asked for last.
+fn take_counts(upstream: &Upstream, endpoints: &[Resolved]) -> Vec<(u32, u32)> {
+    let counts = |vitals: Arc<Vitals>| vitals.take_counts();
+    endpoints.iter().map(|endpoint| upstream.ward().find(endpoint).map_or((0, 0), counts)).collect()
 }

@@ -46,7 +46,37 @@ pub struct Vitals {
     /// What the configuration calls it, for logs and metrics.
     name: Arc<str>,
     word: AtomicU64,
-    tallies: Mutex<Vec<Arc<Tally>>>,
+    tallies: Mutex<Tallies>,
+}
+
+/// What all workers have counted of an endpoint.
+#[derive(Debug, Default)]
+struct Tallies {
+    all: Vec<Arc<Tally>>,
+    /// Requests, and those of them that failed, when they were asked for last.
+    last: (u32, u32),
+}
+
+impl Tallies {
+    fn sums(&self) -> (u32, u32) {
+        self.all.iter().fold((0, 0), |sums: (u32, u32), tally| {
+            let (requests, failures) = tally.counts();
+            (sums.0.wrapping_add(requests), sums.1.wrapping_add(failures))
+        })
+    }
+
+    /// Lets go of those whose worker has let go of the endpoint; what they have counted is not lost.
+    fn prune(&mut self) {
+        let last = &mut self.last;
+        self.all.retain(|tally| {
+            let is_held = Arc::strong_count(tally) > 1;
+            if !is_held {
+                let (requests, failures) = tally.counts();
+                *last = (last.0.wrapping_sub(requests), last.1.wrapping_sub(failures));
+            }
+            is_held
+        });
+    }
 }
 
 /// What one worker has counted of one endpoint, written by that worker alone.
@@ -58,6 +88,10 @@ pub struct Tally {
 }
 
 impl Tally {
+    fn counts(&self) -> (u32, u32) {
+        (self.requests.load(Ordering::Relaxed), self.failures.load(Ordering::Relaxed))
+    }
+
     /// Counts a request, and whether it failed.
     pub fn count(&self, has_failed: bool) {
         let add = |count: &AtomicU32| {
@@ -216,26 +250,62 @@ impl Vitals {
     /// A place for one worker to count in.
     pub fn tally(&self) -> Arc<Tally> {
         let tally = Arc::<Tally>::default();
-        self.tallies().push(Arc::clone(&tally));
+        let mut tallies = self.tallies();
+        // Nobody may ever ask what they come to.
+        tallies.prune();
+        tallies.all.push(Arc::clone(&tally));
         tally
     }
 
     /// What all workers have counted since this was asked for last: requests, and those of them that failed.
-    pub(super) fn take_counts(&self, last: &mut (u32, u32)) -> (u32, u32) {
+    pub(super) fn take_counts(&self) -> (u32, u32) {
         let mut tallies = self.tallies();
-        let sum = |of: fn(&Tally) -> &AtomicU32, tallies: &[Arc<Tally>]| {
-            tallies.iter().fold(0_u32, |sum, tally| sum.wrapping_add(of(tally).load(Ordering::Relaxed)))
-        };
-        let all = (sum(|tally| &tally.requests, &tallies), sum(|tally| &tally.failures, &tallies));
-        let counted = (all.0.wrapping_sub(last.0), all.1.wrapping_sub(last.1));
-        // Those whose worker has let go of the endpoint count no more.
-        tallies.retain(|tally| Arc::strong_count(tally) > 1);
-        let left = (sum(|tally| &tally.requests, &tallies), sum(|tally| &tally.failures, &tallies));
-        *last = left;
-        counted
+        let (all, last) = (tallies.sums(), tallies.last);
+        tallies.last = all;
+        tallies.prune();
+        (all.0.wrapping_sub(last.0), all.1.wrapping_sub(last.1))
     }
 
-    fn tallies(&self) -> MutexGuard<'_, Vec<Arc<Tally>>> {
+    fn tallies(&self) -> MutexGuard<'_, Tallies> {
         self.tallies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::EndpointAddress;
+    use crate::upstream::resolve;
+
+    fn vitals() -> Arc<Vitals> {
+        let ward = Ward::new("one", &Metrics::new());
+        let endpoint = resolve::literal(&EndpointAddress::parse("127.0.0.1:80").unwrap()).unwrap();
+        ward.admit(&endpoint, Health::new)
+    }
+
+    #[test]
+    fn what_workers_count_is_told_once_though_workers_go() {
+        let vitals = vitals();
+        let (stays, goes) = (vitals.tally(), vitals.tally());
+        (0..5).for_each(|number| stays.count(number == 0));
+        (0..7).for_each(|_| goes.count(true));
+        assert_eq!(vitals.take_counts(), (12, 8));
+        goes.count(true);
+        drop(goes);
+        // Another one makes room for itself.
+        let comes = vitals.tally();
+        assert_eq!(vitals.tallies().all.len(), 2);
+        comes.count(false);
+        assert_eq!(vitals.take_counts(), (2, 1));
+        assert_eq!(vitals.take_counts(), (0, 0));
+    }
+
+    #[test]
+    fn counts_of_workers_that_have_gone_do_not_pile_up_where_nobody_asks_for_them() {
+        let vitals = vitals();
+        for _ in 0..1000 {
+            vitals.tally().count(false);
+        }
+        assert!(vitals.tallies().all.len() <= 1);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::super::Local;
+use super::super::{Local, upkeep};
 use super::*;
 use crate::config::model::Protocol;
 use crate::logic::balance::{Ejection, SlowStart};
@@ -212,4 +212,15 @@ async fn failures_count_as_load_and_are_forgotten() {
             check(&bench.parts(10_000), &[(1, 50.0), (2, 50.0)], "later");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn upstream_that_serves_no_more_is_looked_after_no_more_though_a_request_holds_it() {
+    let bench = Bench::new(settings(Policy::RoundRobin, &[(1, 1, ""), (2, 1, "")]));
+    bench.upstream.settle();
+    let mut looking = Box::pin(upkeep::watch_over(Arc::downgrade(&bench.upstream)));
+    let long = Duration::from_mins(10);
+    assert!(tokio::time::timeout(long, &mut looking).await.is_err(), "it serves");
+    bench.upstream.retire();
+    assert!(tokio::time::timeout(SECOND, looking).await.is_ok(), "the ward is another's");
 }
