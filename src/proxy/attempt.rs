@@ -97,6 +97,8 @@ pub async fn attempt(
         record.attempts += 1;
         record.endpoint = Some(Rc::clone(&endpoint));
         let sent = clock::now();
+        // How long a client takes for its body says nothing of the upstream.
+        let waited_since = || upload.as_ref().map_or(Some(sent), |upload| upload.waited_since(sent));
         let (result, endpoint) = tries.send(worker, arm, endpoint, body, record).await;
         let (happened, again) = match result {
             Ok(mut exchange) => {
@@ -114,7 +116,9 @@ pub async fn attempt(
                     record.is_charged |= is_reason;
                     tries.ended(worker, arm, RetryOutcome::Success);
                     if let Some(permit) = permit {
-                        permit.took(sent, clock::now());
+                        if let Some(since) = waited_since() {
+                            permit.took(since, clock::now());
+                        }
                         exchange.lease.hold(permit);
                     }
                     return Ok(exchange);
@@ -128,13 +132,18 @@ pub async fn attempt(
                 let Some(fault) = Fault::of(&error) else {
                     return Err(Failed { failure: Failure::BadHost, unsent: None });
                 };
-                let Fault { failure, cause, happened, is_endpoints, is_transient } = fault;
+                let Fault { failure, cause, happened, mut is_endpoints, is_transient } = fault;
                 if let Some(failure) = upload.as_ref().and_then(|upload| upload.failure()) {
                     return Err(Failed { failure: client_failure(failure), unsent: None });
                 }
                 worker.metrics.upstream_failed(arm.target, cause);
-                if let (Some(permit), SendErrorKind::Timeout) = (&permit, &error.kind) {
-                    permit.took(sent, clock::now());
+                if matches!(error.kind, SendErrorKind::Timeout) {
+                    match (waited_since(), &permit) {
+                        (Some(since), Some(permit)) => permit.took(since, clock::now()),
+                        (Some(_), None) => {}
+                        // A client that still sends must not be able to say that of an endpoint.
+                        (None, _) => is_endpoints = false,
+                    }
                 }
                 if is_endpoints {
                     endpoint.answered(None);

@@ -375,14 +375,15 @@ impl<'a> Phases<'a> {
             return Err(Failure::UpstreamProtocol);
         }
         if self.asks_by_connect(&record.head) && exchange.sink.is_none() && head.status.is_success() {
-            // To the client it would say that the tunnel is open.
-            record.broke_off(Cause::Protocol);
+            // To the client it would say that the tunnel is open. Any endpoint may be asked for one.
+            record.is_of_no_use(Cause::Protocol);
             return Err(Failure::UpstreamProtocol);
         }
         let fields = &mut head.fields;
         let chosen: Option<Box<[u8]>> = match (&exchange.sink, self.upgrade) {
             (Some(_), Some(upgrade)) if upgrade.is_websocket() && !answers(fields, &record.head) => {
-                record.broke_off(Cause::Protocol);
+                // The key was the client's.
+                record.is_of_no_use(Cause::Protocol);
                 return Err(Failure::UpstreamProtocol);
             }
             (Some(_), _) => fields.get(Known::Upgrade).map(Into::into),

@@ -158,7 +158,16 @@ impl Stream {
             && deadline.sleep.as_mut().poll(cx).is_ready()
         {
             let failure = deadline.failure;
-            return self.break_off(failure, Cause::Timeout);
+            // Where there is more to be had, it is the client that takes it slowly.
+            let is_waited_for = self.body.poll_fill(cx).is_pending();
+            if let Some(record) = &self.record {
+                if is_waited_for {
+                    record.broke_off(Cause::Timeout);
+                } else {
+                    record.is_of_no_use(Cause::Timeout);
+                }
+            }
+            return self.end(failure);
         }
         // The request's body may still be on its way.
         if let Some(lease) = &mut self.lease {

@@ -164,6 +164,8 @@ impl Record {
     /// The request goes to `target`'s upstream from now on.
     pub fn enter(&mut self, target: TargetId) {
         self.leave();
+        // One of another upstream has no part in what comes.
+        self.endpoint = None;
         self.metrics.request_started(target);
         self.active = Some(target);
         self.target = Some(target);
@@ -183,16 +185,21 @@ impl Record {
         self.is_charged = false;
     }
 
-    /// The response broke off after its head: the endpoint's failure.
+    /// The response did not come, or broke off after its head: the endpoint's failure.
     pub fn broke_off(&self, cause: Cause) {
-        if let Some(target) = self.active {
-            self.metrics.upstream_failed(target, cause);
-        }
+        self.is_of_no_use(cause);
         // A client that still sends, or has set the time itself, must not be able to say that of an endpoint.
         let is_clients = cause == Cause::Timeout
             && (self.grpc.is_some() || self.upload.as_ref().is_some_and(|upload| !upload.is_done()));
         if let (Some(endpoint), false) = (&self.endpoint, is_clients) {
             endpoint.answered(None);
+        }
+    }
+
+    /// The response is of no use, in which the client may have its part: nothing is held against the endpoint.
+    pub fn is_of_no_use(&self, cause: Cause) {
+        if let Some(target) = self.active {
+            self.metrics.upstream_failed(target, cause);
         }
     }
 

@@ -265,7 +265,8 @@ impl Tunnel {
         }
         drop((up, down));
         match outcome {
-            Some(Failure::UpstreamReset) => record.broke_off(Cause::Reset),
+            // What was said inside is between the two of them.
+            Some(Failure::UpstreamReset) => record.is_of_no_use(Cause::Reset),
             // Whichever way it was found out.
             Some(Failure::ClientAborted) => endpoint.iter().for_each(|link| link.io().reset_on_close()),
             _ => {}

@@ -318,6 +318,7 @@ impl Endpoint {
         let (mut body, mut made, mut was_sent) = (body, None, false);
         let mut has_no_tunnel = false;
         let sent_at = self.standing.sent();
+        let upload = sent_at.and_then(|_| body.state());
         for _ in 0..CHOICES {
             let sent = if self.spoken.get() == Some(Spoken::Http1) || has_no_tunnel {
                 let sent = http1::send(self, &lease.pools.http1, outgoing, body, caller, made).await;
@@ -339,7 +340,9 @@ impl Endpoint {
                     if self.trouble.get() == Some(Trouble::LateTls) {
                         self.found();
                     }
-                    self.standing.answered(sent_at);
+                    // How long a client takes for its body says nothing of the endpoint.
+                    let since = |sent| upload.map_or(Some(sent), |upload| upload.waited_since(sent));
+                    self.standing.answered(sent_at.and_then(since));
                     return Ok(Exchange { head, body, lease, sink });
                 }
                 Err(SendError { kind: SendErrorKind::Otherwise(io), unsent }) => {

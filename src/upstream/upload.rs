@@ -66,6 +66,12 @@ impl UploadState {
         self.asked.as_ref()
     }
 
+    /// Since when the endpoint alone is waited for, by whoever began to send it at `sent`; `None` while some of it has not
+    /// come from the client.
+    pub fn waited_since(&self, sent: Instant) -> Option<Instant> {
+        self.is_done().then(|| self.last_progress().map_or(sent, |progress| progress.max(sent)))
+    }
+
     /// When a part of the body last went on its way; `None` while nothing has.
     pub fn last_progress(&self) -> Option<Instant> {
         self.last_progress.get()
@@ -355,6 +361,35 @@ impl Source for Upload {
     fn wait(&mut self) {
         if let Some(cursor) = &mut self.0 {
             cursor.streaming.incoming.borrow_mut().body.wait();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn endpoint_is_waited_for_since_the_whole_body_has_come() {
+        let sent = Instant::now();
+        let (before, after) = (sent - Duration::from_secs(1), sent + Duration::from_secs(1));
+        let rows = [
+            (false, None, None),
+            (false, Some(after), None),
+            (true, None, Some(sent)),
+            (true, Some(after), Some(after)),
+            // Kept from an attempt before.
+            (true, Some(before), Some(sent)),
+        ];
+        for (done, last_progress, expected) in rows {
+            let state = UploadState {
+                done: Cell::new(done),
+                last_progress: Cell::new(last_progress),
+                ..UploadState::default()
+            };
+            assert_eq!(state.waited_since(sent), expected, "{done} {last_progress:?}");
         }
     }
 }

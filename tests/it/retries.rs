@@ -1,5 +1,6 @@
 //! Requests that are sent again: when, where, how often, and what is said of it; and endpoints that get none for a while.
 
+mod blame;
 mod ejection;
 mod replay;
 
