@@ -35,6 +35,12 @@ pub(super) fn retire(former: &Snapshot, snapshot: &Snapshot) {
     former.upstreams.iter().filter(|old| !is_kept(old)).for_each(|old| old.retire());
 }
 
+/// Says to the upstreams of `former` that they go on to serve, where another snapshot was built that will not: what that
+/// one made known of its endpoints is forgotten.
+pub(super) fn stay(former: &Snapshot) {
+    former.upstreams.iter().for_each(|upstream| upstream.settle());
+}
+
 #[expect(clippy::disallowed_methods, reason = "the named worker of health checks; it ends with its upstream")]
 fn keep_checked(upstream: &Arc<Upstream>, metrics: &Arc<Metrics>) {
     tokio::spawn(probe::keep_checked(Arc::downgrade(upstream), Arc::clone(metrics)));

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
 use super::build::{build, weights};
-use super::health::{begin_checks, retire};
+use super::health::{begin_checks, retire, stay};
 use super::snapshot::{Current, Snapshot};
 use super::status::{ReloadError, ReloadStatus, Status};
 use crate::config::diagnostic::{Diagnostic, Severity};
@@ -179,6 +179,7 @@ impl<S: Sockets> Writer<S> {
             Ok(snapshot) => snapshot,
             Err(failed) => {
                 let message = chain(&failed);
+                stay(&former);
                 self.refuse(origin, vec![plain("build", message)]);
                 return accepted.files;
             }
@@ -187,6 +188,7 @@ impl<S: Sockets> Writer<S> {
         let prepared = match self.sockets.prepare(&accepted.config) {
             Ok(prepared) => prepared,
             Err(message) => {
+                stay(&former);
                 self.refuse(origin, vec![plain("bind", message)]);
                 return accepted.files;
             }

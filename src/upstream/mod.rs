@@ -171,6 +171,8 @@ impl Upstream {
     /// Says that it serves from now on: the ward forgets whom it does not have, and hears what the checks have come to.
     pub fn settle(&self) {
         self.is_settled.store(true, Ordering::Relaxed);
+        // The former one may have forgotten some meanwhile, with a list of its own.
+        self.admit(&self.endpoints(), true);
         self.ward.retain(&self.endpoints());
         probe::tell_all(self);
     }

@@ -224,3 +224,26 @@ async fn upstream_that_serves_no_more_is_looked_after_no_more_though_a_request_h
     bench.upstream.retire();
     assert!(tokio::time::timeout(SECOND, looking).await.is_ok(), "the ward is another's");
 }
+
+#[tokio::test(start_paused = true)]
+async fn endpoints_of_an_upstream_that_is_to_serve_are_known_from_then_on_and_not_if_it_never_does() {
+    let slow_start = Some(SlowStart { window: SECOND, from: Share::NONE });
+    let of =
+        |ports: &[(u16, u32, &str)]| model::Upstream { slow_start, ..settings(Policy::RoundRobin, ports) };
+    let bench = Bench::new(of(&[(1, 1, "")]));
+    bench.upstream.settle();
+    let next = Bench::after(of(&[(1, 1, ""), (2, 1, "")]), Some(&bench));
+    assert!(!bench.upstream.ward().is_plain(), "the second begins slowly");
+    drop(next);
+    // Its configuration was refused.
+    bench.upstream.settle();
+    assert!(bench.upstream.ward().is_plain());
+
+    let next = Bench::after(of(&[(1, 1, ""), (2, 1, "")]), Some(&bench));
+    // The former one looks its names up meanwhile.
+    let list = bench.upstream.endpoints();
+    assert!(bench.upstream.update(Vec::new()) && bench.upstream.update(list.to_vec()));
+    next.upstream.settle();
+    let second = &next.upstream.endpoints()[1];
+    assert!(next.upstream.vitals(second).health().warming_since().is_some());
+}
