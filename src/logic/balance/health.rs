@@ -177,11 +177,11 @@ pub struct Health {
     is_warming: bool,
     /// Whether the probe that is due is under way.
     is_claimed: bool,
-    /// Failures in a row, up to 63.
+    /// Failures in a row, up to 31.
     failures: u8,
-    /// Gateway errors in a row, up to 63.
+    /// Gateway errors in a row, up to 31.
     gateway_errors: u8,
-    /// Server errors in a row, gateway errors too, up to 63.
+    /// Server errors in a row, gateway errors too, up to 31.
     server_errors: u8,
     /// Ejections in a row, up to 15.
     ejections: u8,
