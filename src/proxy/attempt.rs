@@ -324,6 +324,7 @@ impl<'a> Tries<'a> {
         record: &mut Record,
     ) -> (Result<Exchange, SendError>, Rc<Endpoint>) {
         let caller = Caller { client: self.plan.caller.client.clone(), ..Caller::default() };
+        let mut lost = None;
         let (result, other, is_second) = {
             let record = &*record;
             let begun = Rc::clone(&endpoint);
@@ -344,10 +345,20 @@ impl<'a> Tries<'a> {
                 Either::Left((Ok(exchange), _)) => (Ok(exchange), other, false),
                 Either::Right((Ok(exchange), _)) => (Ok(exchange), other, true),
                 // The other one may still answer.
-                Either::Left((Err(_), second)) => (second.await, other, true),
-                Either::Right((Err(_), first)) => (first.await, other, false),
+                Either::Left((Err(error), second)) => {
+                    lost = Some(Fault::lost(worker, arm, &endpoint, &error));
+                    (second.await, other, true)
+                }
+                Either::Right((Err(error), first)) => {
+                    lost = Some(Fault::lost(worker, arm, &other, &error));
+                    (first.await, other, false)
+                }
             }
         };
+        record.is_charged |= lost.unwrap_or_default();
+        if lost.is_some() {
+            self.tried.push(Rc::clone(if is_second { &endpoint } else { &other }));
+        }
         let outcome = if is_second && result.is_ok() { RetryOutcome::Success } else { RetryOutcome::Failure };
         worker.metrics.retried(arm.target, RetryReason::Hedge, outcome);
         record.attempts += 1;
@@ -419,6 +430,17 @@ struct Fault {
 }
 
 impl Fault {
+    /// Counts and tells that `endpoint` has failed with `error`, where another one may still answer; whether it is its
+    /// fault.
+    fn lost(worker: &Worker, arm: &Arm, endpoint: &Endpoint, error: &SendError) -> bool {
+        let Some(Self { cause, is_endpoints, .. }) = Self::of(error) else { return false };
+        worker.metrics.upstream_failed(arm.target, cause);
+        if is_endpoints {
+            endpoint.answered(None);
+        }
+        is_endpoints
+    }
+
     /// `None` where the client's host is to blame.
     fn of(error: &SendError) -> Option<Self> {
         use Happened::{Broken, Garbled, Silent, Untouched};

@@ -219,6 +219,8 @@ impl Replay {
         let Some(streaming) = &self.0 else { return Some(Upload::default()) };
         let is_whole = streaming.state.is_untouched() || streaming.kept.borrow().limit > 0;
         let is_well = streaming.state.failure().is_none();
+        // Until then it is not the client that is waited for.
+        streaming.incoming.borrow_mut().patience.pause(Instant::now);
         (is_whole && is_well).then(|| Upload(Some(Cursor { streaming: Rc::clone(streaming), at: 0 })))
     }
 }

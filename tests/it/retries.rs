@@ -206,6 +206,33 @@ async fn second_attempt_beside_a_slow_one_answers_first() {
 }
 
 #[tokio::test]
+async fn endpoint_that_breaks_off_beside_one_that_answers_is_charged_with_it() {
+    let broken = Scripted::start(|mut stream, _| async move {
+        let _ = tokio::time::timeout(std::time::Duration::from_millis(300), raw::drain(&mut stream)).await;
+    })
+    .await;
+    let slow = Upstream::answering(|_| async {
+        tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+        Response::new(full("slow"))
+    })
+    .await;
+    let settings = Settings {
+        upstream: "balance: round_robin",
+        route: "retry: { hedge_after: 50ms }",
+        ..Settings::default()
+    };
+    let stage = Stage::with(&[broken.address, slow.address], settings).await;
+    assert_eq!(Ask::get("/").send(Via::Http1, stage.proxy.address).await.status, 200);
+    for (metric, label) in [
+        ("weir_upstream_failures_total", "cause=\"reset\""),
+        ("weir_upstream_outcomes_total", "outcome=\"failure\""),
+    ] {
+        assert_eq!(stage.proxy.metric(metric, &["upstream=\"one\"", label]).await, 1.0, "{metric}");
+    }
+    stage.assert_in_order().await;
+}
+
+#[tokio::test]
 async fn request_on_a_connection_that_closes_under_it_is_told_by_a_code_of_its_own() {
     // It answers once, keeps the connection, and closes it when the next request has come.
     let closing = Scripted::start(|mut stream, number| async move {
