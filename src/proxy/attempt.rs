@@ -132,20 +132,20 @@ pub async fn attempt(
                 let Some(fault) = Fault::of(&error) else {
                     return Err(Failed { failure: Failure::BadHost, unsent: None });
                 };
-                let Fault { failure, cause, happened, mut is_endpoints, is_transient } = fault;
+                let Fault { failure, cause, happened, is_endpoints, is_transient } = fault;
                 if let Some(failure) = upload.as_ref().and_then(|upload| upload.failure()) {
                     return Err(Failed { failure: client_failure(failure), unsent: None });
                 }
                 worker.metrics.upstream_failed(arm.target, cause);
-                if matches!(error.kind, SendErrorKind::Timeout) {
-                    match (waited_since(), &permit) {
-                        (Some(since), Some(permit)) => permit.took(since, clock::now()),
-                        (Some(_), None) => {}
-                        // A client that still sends must not be able to say that of an endpoint.
-                        (None, _) => is_endpoints = false,
-                    }
+                if let (SendErrorKind::Timeout, Some(permit), Some(since)) =
+                    (&error.kind, &permit, waited_since())
+                {
+                    permit.took(since, clock::now());
                 }
-                if is_endpoints {
+                // A client that still sends must not be able to make an endpoint fail: endpoints give up on it, too.
+                let may_be_clients = matches!(error.kind, SendErrorKind::Timeout | SendErrorKind::Reset(_))
+                    && waited_since().is_none();
+                if is_endpoints && !may_be_clients {
                     endpoint.answered(None);
                 }
                 tracing::debug!(

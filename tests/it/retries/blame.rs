@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::raw::{Client, Scripted, read_head};
+use crate::support::raw::{Client, Scripted, drain, read_head};
 use crate::support::stage::Settings;
 use crate::support::{Stage, until};
 
@@ -65,17 +65,19 @@ async fn response_that_is_not_over_in_time_is_held_against_who_is_waited_for() {
 
 #[tokio::test]
 async fn request_whose_body_is_not_there_in_time_is_not_held_against_the_endpoint() {
-    for (body, expected) in [("1", 0.0), ("1234567890", 1.0)] {
-        let silent = Scripted::accepting(|mut stream: TcpStream| async move {
-            while stream.read(&mut [0; 1024]).await.is_ok_and(|count| count > 0) {}
-        })
-        .await;
-        let stage = before(&silent, "retry: { attempts: 1, per_try_timeout: 300ms }").await;
-        let request = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n{body}");
-        let clients = three(&stage, &request).await;
-        assert_eq!(ejections(&stage, "timeout").await, expected, "{body}");
-        drop(clients);
-        stage.assert_in_order().await;
+    for (patience, cause) in [(Duration::from_mins(1), "timeout"), (Duration::from_millis(200), "reset")] {
+        for (body, expected) in [("1", 0.0), ("1234567890", 1.0)] {
+            let endpoint = Scripted::accepting(move |mut stream: TcpStream| async move {
+                let _ = tokio::time::timeout(patience, drain(&mut stream)).await;
+            })
+            .await;
+            let stage = before(&endpoint, "retry: { attempts: 1, per_try_timeout: 600ms }").await;
+            let request = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n{body}");
+            let clients = three(&stage, &request).await;
+            assert_eq!(ejections(&stage, cause).await, expected, "{body} {cause}");
+            drop(clients);
+            stage.assert_in_order().await;
+        }
     }
 }
 
