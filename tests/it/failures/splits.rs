@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::retries::with_status;
 use crate::support::raw::{exchange, status};
 use crate::support::upstream::{full, nobody};
 use crate::support::{Stage, Upstream};
@@ -150,5 +151,20 @@ async fn variant_that_took_the_request_and_broke_off_is_not_replaced() {
     let answer = exchange(stage.proxy.address, GET).await;
     assert_eq!(status(&answer), 502, "{answer}");
     assert_eq!(baseline.count(), 0);
+    stage.assert_in_order().await;
+}
+
+#[tokio::test]
+async fn only_endpoint_of_a_variant_is_asked_again_as_that_of_the_baseline_would_be() {
+    let (baseline, canary) = (Upstream::named("blue").await, with_status(503).await);
+    let more = format!(
+        "splits:\n  s:\n    key: [header:x-user]\n    variants: [{{ name: blue }}, {{ name: canary, weight: 100% }}]\n\
+         upstreams:\n  blue: {{ endpoints: ['{}'] }}\n  canary: {{ endpoints: ['{}'] }}\n",
+        baseline.address, canary.address
+    );
+    let stage = Stage::serving("", &more, "  - { split: s, retry: { on: [503] } }\n").await;
+    let answer = exchange(stage.proxy.address, GET).await;
+    assert_eq!(status(&answer), 503, "{answer}");
+    assert_eq!((canary.count(), baseline.count()), (2, 0));
     stage.assert_in_order().await;
 }
