@@ -380,6 +380,11 @@ impl Client<'_> {
             }
             // The answers before it are whole, and a reset could overtake them.
             Err(Broken::Off) => Next::Close { linger: may_send() },
+            Err(Broken::Slow) => {
+                // Else the kernel would hold what was written for as long as the client likes.
+                self.link.io().reset_on_close();
+                Next::Close { linger: false }
+            }
             Err(Broken::Client) => Next::Close { linger: false },
         }
     }
@@ -405,16 +410,17 @@ impl Client<'_> {
                 quiet_since = None;
                 patience.moved(moved, Instant::now);
             }
-            let deadline = if transfer.is_held_up() {
+            let (deadline, broken) = if transfer.is_held_up() {
                 // The client takes nothing: it has a time in which it must take something.
-                patience.wait(Instant::now)
+                (patience.wait(Instant::now), Broken::Slow)
             } else {
                 patience.pause(Instant::now);
                 // Or it may be gone.
-                is_closed.then(|| *quiet_since.get_or_insert_with(Instant::now) + HALF_CLOSED)
+                let since = is_closed.then(|| *quiet_since.get_or_insert_with(Instant::now));
+                (since.map(|since| since + HALF_CLOSED), Broken::Client)
             };
             let Some(deadline) = deadline else { return Poll::Pending };
-            self.gone.borrow_mut().poll_until(cx, deadline).map(|()| Err(Broken::Client))
+            self.gone.borrow_mut().poll_until(cx, deadline).map(|()| Err(broken))
         })
         .await
     }
@@ -479,7 +485,9 @@ impl Client<'_> {
 enum Broken {
     /// Its body broke off.
     Off,
-    /// The client takes no more.
+    /// The client takes too little.
+    Slow,
+    /// The client has gone.
     Client,
 }
 

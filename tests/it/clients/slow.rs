@@ -3,9 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use http::Request;
+use http::{Request, Response};
 use http_body::Frame;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::support::client::{Connection, piped};
@@ -52,8 +52,7 @@ async fn body_that_comes_slower_than_the_rate_is_given_up_and_one_that_keeps_it_
                 std::future::pending::<()>().await;
             });
             let mut answer = vec![0; 4096];
-            let reading = tokio::io::AsyncReadExt::read(&mut reader, &mut answer);
-            let read = timeout(PATIENCE, reading).await.unwrap().unwrap();
+            let read = timeout(PATIENCE, reader.read(&mut answer)).await.unwrap().unwrap();
             let answer = String::from_utf8_lossy(&answer[..read]).into_owned();
             assert_eq!(status(&answer), if is_served { 200 } else { 408 }, "{listener} {framing}: {answer}");
             assert_eq!(answer.contains("x-weir-error: body_timeout"), !is_served, "{answer}");
@@ -94,7 +93,7 @@ async fn client_is_not_blamed_for_an_upstream_that_takes_its_body_slowly() {
         let mut part = vec![0; 1 << 20];
         let mut read = 0;
         while read < 32 << 20 {
-            read += tokio::io::AsyncReadExt::read(&mut stream, &mut part).await.unwrap();
+            read += AsyncReadExt::read(&mut stream, &mut part).await.unwrap();
         }
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
     })
@@ -128,8 +127,7 @@ async fn stream_of_grpc_may_be_silent_for_longer_than_the_grace() {
 
 #[tokio::test]
 async fn reader_of_http2_that_grants_a_few_bytes_at_a_time_is_given_up() {
-    let upstream =
-        Upstream::answering(|_| std::future::ready(http::Response::new(full(vec![7; 1 << 20])))).await;
+    let upstream = Upstream::answering(|_| std::future::ready(Response::new(full(vec![7; 1 << 20])))).await;
     for (window, is_given_up) in [(1, true), (200, false)] {
         let stage = stage(upstream.address, RATE).await;
         let stream = tokio::net::TcpStream::connect(stage.proxy.address).await.unwrap();
@@ -185,7 +183,7 @@ async fn thousand_idle_and_hundreds_of_slow_heads_hinder_nobody_and_the_slow_one
                 }
             };
             let mut answer = Vec::new();
-            let reading = tokio::io::AsyncReadExt::read_to_end(&mut reader, &mut answer);
+            let reading = AsyncReadExt::read_to_end(&mut reader, &mut answer);
             tokio::select! {
                 Err::<(), std::io::Error>(_) = saying => {}
                 _ = reading => {}
@@ -215,4 +213,24 @@ async fn thousand_idle_and_hundreds_of_slow_heads_hinder_nobody_and_the_slow_one
         (stage.proxy.metric("weir_downstream_connections_active", &[]).await == 0.0).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn response_that_is_given_up_leaves_nothing_of_it_with_the_kernel() {
+    const LENGTH: usize = 64 << 20;
+    let upstream = Upstream::answering(|_| async { Response::new(full(vec![b'x'; LENGTH])) }).await;
+    let stage = stage(upstream.address, "timeouts: { idle: 300ms }").await;
+    let mut client = Client::connect(stage.proxy.address).await;
+    client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let given_up = ["code=\"client_aborted\""];
+    until("it is given up", async || {
+        (stage.proxy.metric("weir_errors_total", &given_up).await == 1.0).then_some(())
+    })
+    .await;
+    stage.assert_in_order().await;
+    // An orderly end would come behind all that was written: a reset takes it back.
+    let mut taken = Vec::new();
+    let end = timeout(PATIENCE, client.0.read_to_end(&mut taken)).await.unwrap();
+    assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    assert!(taken.len() < LENGTH);
 }
