@@ -36,12 +36,12 @@ pub(super) fn complete(root: &mut Root) {
                 };
                 address.is_some_and(|address| address.as_ref().starts_with("https://"))
             };
-            let mut endpoints = upstream.endpoints.items().iter().filter_map(Field::get);
-            if upstream.tls.is_absent() && endpoints.any(is_tls) {
+            let speaks_tls = upstream.endpoints.items().iter().filter_map(Field::get).any(is_tls);
+            if upstream.tls.is_absent() && speaks_tls {
                 upstream.tls = section();
             }
             if let Some(health) = upstream.health.get_mut() {
-                complete_health(health);
+                complete_health(health, speaks_tls);
             }
         }
     }
@@ -63,7 +63,25 @@ pub(super) fn complete(root: &mut Root) {
 /// The longest time for a check where none is written.
 const CHECK: Duration = Duration::from_secs(1);
 
-fn complete_health(health: &mut Health) {
+/// Takes a default back.
+fn forget<T>(field: &mut Field<T>) {
+    if !field.is_given() && !field.is_broken() {
+        *field = Field::absent();
+    }
+}
+
+fn complete_health(health: &mut Health, speaks_tls: bool) {
+    // What has no effect is an error where it is written, so it is not printed either.
+    if health.path.is_absent() {
+        forget(&mut health.method);
+        forget(&mut health.status);
+    }
+    if health.tcp.is_given() {
+        forget(&mut health.headers);
+    }
+    if !speaks_tls {
+        forget(&mut health.tls);
+    }
     health.unhealthy_interval.follow(&health.interval);
     // What is no duration is reported when it is lowered.
     let period = |field: &Field<Period>| parse_duration(&field.get()?.0).ok();

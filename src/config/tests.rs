@@ -56,6 +56,26 @@ fn examples_load_without_a_warning() {
 }
 
 #[test]
+fn health_checks_printed_in_full_load_to_the_same() {
+    for endpoint in ["127.0.0.1:1", "https://127.0.0.1:1", "unix:/run/a.sock"] {
+        for check in
+            ["path: /x", "path: /x, method: HEAD", "tcp: true", "grpc: a.B", "path: /x, interval: 300ms"]
+        {
+            let text = format!(
+                "listeners: [{{ bind: 127.0.0.1:80 }}]\nupstreams: {{ a: {{ endpoints: ['{endpoint}'], protocol: http2, \
+                 health: {{ {check} }} }} }}\nroutes: [{{ upstream: a }}]\n"
+            );
+            let accepted = load_text("a.yaml", &text, &no_environment).unwrap();
+            let printed = accepted.effective();
+            let again = load_text("a.yaml", &printed, &no_environment)
+                .unwrap_or_else(|rejected| panic!("{printed}\n{:#?}", rejected.diagnostics));
+            assert_eq!(again.effective(), printed, "{endpoint} {check}");
+            assert!(diff(&accepted.config, &again.config).is_empty(), "{endpoint} {check}");
+        }
+    }
+}
+
+#[test]
 fn examples_printed_in_full_load_to_the_same() {
     for path in examples() {
         let accepted = load_with(&path, &no_environment).unwrap();

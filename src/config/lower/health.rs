@@ -51,7 +51,7 @@ impl Lower<'_, '_> {
                 Some(port) => Some(u16::try_from(port).ok()?),
                 None => None,
             },
-            tls: *raw.tls.get()?,
+            tls: raw.tls.is_absent() || *raw.tls.get()?,
             pace: pace?,
             timeout: timeout?,
             thresholds: Thresholds {
