@@ -79,7 +79,7 @@ pub(in crate::config) struct Route {
     /// How long the whole request may take. By default without limit.
     #[serde(default)]
     pub(in crate::config) timeout: Field<Period>,
-    /// Further attempts, after a connection could not be made. By default 2 attempts in all.
+    /// Further attempts, after one that failed. By default 2 attempts in all, where no connection was made or it broke.
     #[serde(default)]
     pub(in crate::config) retry: Field<Retry>,
     /// The largest request body; 0 is without limit.
