@@ -262,7 +262,12 @@ impl<'a> Tries<'a> {
     /// one that is sent again all the same.
     fn may_cross(&self, happened: Happened, method: &Method) -> bool {
         let may_repeat = || self.plan.retries.allows(Happened::Broken, method);
-        happened == Happened::Untouched && (!self.was_seen || may_repeat())
+        match happened {
+            Happened::Untouched => !self.was_seen || may_repeat(),
+            // With it the last of its endpoints has gone.
+            Happened::Broken => may_repeat() && !self.local.has_other(&[], self.wish),
+            _ => false,
+        }
     }
 
     /// Says what became of the present attempt, if it is a further one.

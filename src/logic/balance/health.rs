@@ -335,6 +335,10 @@ impl Health {
     }
 
     fn back(mut self, now: Tick, slow_start: bool) -> Self {
+        if self.cause == Cause::Unreachable {
+            // A restart is no bad habit: to find out whether it is back, a connection was made, and no request was risked.
+            self.ejections /= 2;
+        }
         (self.state, self.is_claimed, self.at) = (State::Passing, false, now);
         (self.failures, self.gateway_errors, self.server_errors) = (0, 0, 0);
         self.is_warming = slow_start;

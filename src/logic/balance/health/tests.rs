@@ -225,3 +225,20 @@ proptest! {
         prop_assert_eq!(Health::unpack(health.pack()), health);
     }
 }
+
+#[test]
+fn endpoint_that_is_restarted_again_and_again_rests_no_longer_each_time() {
+    let mut health = Health::new(at(0));
+    for round in 1..20 {
+        let now = at(round * 11);
+        for _ in 0..3 {
+            health = health.after(Event::Failed, &policy(), now, false);
+        }
+        assert_eq!(health.out_for(now), Duration::from_secs(3), "{round}");
+        let now = now.plus(Duration::from_secs(3));
+        for event in [Event::Reached, Event::Probe, Event::Succeeded] {
+            health = health.after(event, &policy(), now, false);
+        }
+        assert_eq!(health.state(), State::Passing, "{round}");
+    }
+}
