@@ -1,6 +1,6 @@
 //! What is known of an endpoint, and what each thing that happens makes of it: a pure machine, small enough for one
 //! word of memory, so that every worker reads it with one load and changes it with one exchange. Where the word stands
-//! and who tells it what: `upstream/vitals`. Which endpoints are used when too many are out: [`super::usable`].
+//! and who tells it what: `upstream/vitals`. Which endpoints are used when too many are out: `upstream/choice`.
 
 use std::time::Duration;
 
