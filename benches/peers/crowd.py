@@ -5,6 +5,7 @@ request and 1 000 that send a head little by little (and come again when they ar
 to the standard output; nothing of them decides anything.
 """
 
+import collections
 import contextlib
 import multiprocessing
 import pathlib
@@ -19,6 +20,8 @@ from process import Unfit, free_port, raise_file_limit, wait_for
 
 IDLE, SLOW = 10_000, 1_000
 PER_SECOND, CLIENTS = 400, 4
+# A slow client sends a line each second; they come in the course of ten.
+PERIOD, SPREAD = 1, 10
 GET = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
 
 
@@ -92,22 +95,29 @@ def crowd(port, ready, over):
     for _ in range(IDLE):
         idle.append(socket.create_connection(("127.0.0.1", port), timeout=20))
         served(idle[-1])
-    selector, ended = selectors.DefaultSelector(), 0
-    for _ in range(SLOW):
-        selector.register(slow(port), selectors.EVENT_READ)
-    ready.set()
-    last = time.monotonic()
+    # Each at its own time, as strangers are: all at once would measure how this process stirs the machine.
+    selector, ended, turn = selectors.DefaultSelector(), 0, collections.deque()
+    step, due = PERIOD / SLOW, time.monotonic()
+    opening = time.monotonic() + SPREAD
     while not over.is_set():
-        for key, _ in selector.select(0.1):
+        time.sleep(max(0, due - time.monotonic()))
+        due += step
+        if len(turn) < SLOW and len(turn) * SPREAD / SLOW <= SPREAD - (opening - time.monotonic()):
+            turn.append(slow(port))
+            selector.register(turn[-1], selectors.EVENT_READ)
+        if len(turn) == SLOW and not ready.is_set():
+            ready.set()
+        for key, _ in selector.select(0):
             selector.unregister(key.fileobj)
+            turn.remove(key.fileobj)
             key.fileobj.close()
             ended += 1
-            selector.register(slow(port), selectors.EVENT_READ)
-        if time.monotonic() - last >= 1:
-            last = time.monotonic()
-            for key in list(selector.get_map().values()):
-                with contextlib.suppress(OSError):
-                    key.fileobj.send(b"x-a: b\r\n")
+            turn.append(slow(port))
+            selector.register(turn[-1], selectors.EVENT_READ)
+        if turn:
+            with contextlib.suppress(OSError):
+                turn[0].send(b"x-a: b\r\n")
+            turn.rotate(-1)
     print(f"crowd: {len(idle)} idle, {SLOW} slow heads, {ended} of those ended by the proxy and come again")
 
 
