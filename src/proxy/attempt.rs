@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use http::Method;
 use http::uri::PathAndQuery;
+use tokio::time::Instant;
 
 use super::Failure;
 use super::affinity::Affinity;
@@ -20,12 +21,11 @@ use crate::logic::balance::{Happened, Retries};
 use crate::net::clock;
 use crate::state::Arm;
 use crate::telemetry::{Cause, RetryOutcome, RetryReason};
-use crate::upstream::Overloaded;
 use crate::upstream::connect::{ConnectError, is_ours};
 use crate::upstream::local::Endpoint;
 use crate::upstream::{
-    Caller, Exchange, Local, Needs, Outgoing, Replay, SendError, SendErrorKind, Upgrade, Upload,
-    UploadFailure, Wish,
+    Caller, Exchange, Local, Needs, Outgoing, Overloaded, Permit, Replay, SendError, SendErrorKind, Upgrade,
+    Upload, UploadFailure, Wish,
 };
 
 /// How many endpoints that refuse the connection are passed over, beside those that count as attempts: of that nobody has
@@ -108,18 +108,19 @@ pub async fn attempt(
                 worker.metrics.response_head(arm.target, duration);
                 record.upstream_duration = Some(duration);
                 let happened = Happened::Answered(status);
-                tries.done_with(endpoint);
                 let is_reason = plan.retries.allows(happened, &record.head.method);
-                // What is not tried again is the answer.
-                let again = if is_reason { tries.replay.again() } else { None };
+                // What is not tried again is the answer. Only what is has to be remembered.
+                let again = if is_reason {
+                    tries.done_with(endpoint);
+                    tries.replay.again()
+                } else {
+                    None
+                };
                 let Some(again) = again.filter(|_| tries.may_go_on(worker, arm, happened)) else {
                     record.is_charged |= is_reason;
                     tries.ended(worker, arm, RetryOutcome::Success);
                     if let Some(permit) = permit {
-                        if let Some(since) = waited_since() {
-                            permit.took(since, clock::now());
-                        }
-                        exchange.lease.hold(permit);
+                        hold(permit, waited_since(), &mut exchange);
                     }
                     return Ok(exchange);
                 };
@@ -175,6 +176,15 @@ pub async fn attempt(
         body = again.unwrap_or_default();
         tries.next(worker, happened, record).await;
     }
+}
+
+/// Has `exchange` hold its place in the upstream to its end; `waited_since` is since when nobody but the endpoint was waited
+/// for.
+fn hold(permit: Permit, waited_since: Option<Instant>, exchange: &mut Exchange) {
+    if let Some(since) = waited_since {
+        permit.took(since, clock::now());
+    }
+    exchange.lease.hold(permit);
 }
 
 /// The attempts of one request.
